@@ -1,0 +1,519 @@
+//! Every trait between the crates, on one page, with the records that cross them.
+//!
+//! A method takes one set of parameters and returns one record. Futures are `Send`. Other tenants' rows are
+//! `NotFound`, exactly as unknown ones.
+
+use crate::accounts::{
+    Account, Business, BusinessId, Customer, CustomerId, Enforcement, Identity, MetricName, Settings, TargetChoice,
+};
+use crate::batch::Outcome;
+use crate::decide::MetricState;
+use crate::demand::Operation;
+use crate::error::{StoreError, UpstreamError};
+use crate::keys::{KeyHash, PlainKey};
+use crate::limits::{Action, Attachment, Limit, Operator, Plan, Terms};
+use crate::metrics::{MetricType, Units};
+use crate::time::Timestamp;
+use crate::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
+use crate::windows::Period;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// The future of a store method.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The future of a forward.
+pub type ForwardFuture<'a> = Pin<Box<dyn Future<Output = Result<ForwardResponse, UpstreamError>> + Send + 'a>>;
+
+/// What time it is. Read once per batch; from there on time is a value.
+pub trait Clock: Send + Sync + 'static {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// The way out towards peers nobody here trusts.
+pub trait Upstream: Send + Sync + 'static {
+    /// A place at a target; given back when dropped.
+    type Place: Send + 'static;
+
+    /// Judges a URL: syntax first, then policy. Asks no name server, sends nothing, counts nothing.
+    ///
+    /// # Errors
+    /// `InvalidTarget` when the URL is not acceptable to anybody, `Blocked` when this class may not reach it.
+    fn check(&self, url: &str, class: TargetClass) -> Result<Target, UpstreamError>;
+
+    /// Takes a place among the calls in flight at this target; `None` when all are taken.
+    fn place(&self, target: &Target) -> Option<Self::Place>;
+
+    /// Sends the request and hands back the answer's head with its body still flowing. Every address is judged
+    /// before connect (`only-checked-addresses`). Never sends twice what may have been sent; follows no redirect.
+    ///
+    /// # Errors
+    /// Every [`UpstreamError`]; [`UpstreamError::sent`] says whether the target may have seen the request.
+    fn forward(&self, request: ForwardRequest) -> ForwardFuture<'_>;
+}
+
+/// Which stretch of a list is wanted: by key, never by offset, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRequest {
+    /// After this position ([`Page::next`] of the page before).
+    pub after: Option<i64>,
+    /// At most so many items.
+    pub count_max: u32,
+}
+
+/// A stretch of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<i64>,
+}
+
+/// A change of an optional field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// As it was.
+    #[default]
+    Keep,
+    /// To nothing.
+    Clear,
+    /// To this.
+    Set(T),
+}
+
+/// Counting and deciding (`exact-under-concurrency`).
+pub trait Ledger: Send + Sync + 'static {
+    /// Does all operations, in order, as part of one batch. Durable on return.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`, `StorageFull`: nothing was counted. `CommitUnknown`: perhaps counted, never acted upon.
+    fn commit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>>;
+
+    /// Where an account stands, from the live counters: one metric of its terms by place, or all of them.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`.
+    fn usage(&self, terms: Arc<Terms>, place: Option<usize>) -> StoreFuture<'_, AccountUsage>;
+}
+
+/// Where an account stands.
+#[derive(Clone, Debug)]
+pub struct AccountUsage {
+    /// The instant of reading.
+    pub as_of: Timestamp,
+    /// Its metrics, in the order of the terms.
+    pub metrics: Vec<MetricUsage>,
+}
+
+/// Where an account stands with one metric.
+#[derive(Clone, Debug)]
+pub struct MetricUsage {
+    /// Value and limits; `is_breached` says whether one more unit would breach.
+    pub state: MetricState,
+    /// Units of it held by open calls.
+    pub held: i64,
+}
+
+/// Whose keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// A business's own keys (`tk_live_…`).
+    Business(BusinessId),
+    /// A customer's keys (`ck_live_…`).
+    Customer(BusinessId, CustomerId),
+}
+
+/// A key to be made.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Whose. An unknown customer is created.
+    pub owner: KeyOwner,
+    /// A name for people, unique among the business's live keys; the key's id where none is given.
+    pub key_name: Option<String>,
+    /// A note.
+    pub description: Option<String>,
+    /// Refused from then on.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A key just made: the only time it can be shown.
+#[derive(Debug)]
+pub struct CreatedKey {
+    /// The key in the clear.
+    pub plain: PlainKey,
+    /// What is kept of it.
+    pub record: KeyRecord,
+}
+
+/// What is shown of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// `key_…`.
+    pub id: String,
+    /// Its name.
+    pub key_name: String,
+    /// Its customer; `None` for a business key.
+    pub customer: Option<CustomerId>,
+    /// Not revoked and not expired.
+    pub is_active: bool,
+    /// First 12 and last 4 characters.
+    pub hint: String,
+    /// A note.
+    pub description: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Refused from then on.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Keys: who is who.
+pub trait KeyStore: Send + Sync + 'static {
+    /// The identity as last read, if this node knows the key. Good for a demand, whose batch compares its version.
+    fn cached_identity(&self, hash: &KeyHash) -> Option<Arc<Identity>>;
+
+    /// Reads whom the key speaks for, now; `None` for an unknown, revoked or expired key or a deleted owner.
+    /// `claimed` is the customer id that stands in the key; a row of another customer is `None` too.
+    ///
+    /// # Errors
+    /// `Busy` when too many unknown keys wait, `Unavailable`.
+    fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Option<Arc<Identity>>>;
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// `NotFound` (business), `Conflict`: `KeyLimitReached`, `KeyNameTaken`.
+    fn create_key(&self, key: NewKey) -> StoreFuture<'_, CreatedKey>;
+
+    /// The live keys of an owner.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown owner.
+    fn keys(&self, owner: KeyOwner, page: PageRequest) -> StoreFuture<'_, Page<KeyRecord>>;
+
+    /// One live key by id or name.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` `AmbiguousKey`.
+    fn key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord>;
+
+    /// Revokes a live key by id or name: it is refused from the next request on.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` `AmbiguousKey`.
+    fn revoke_key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord>;
+}
+
+/// What holds for an account.
+pub trait TermsStore: Send + Sync + 'static {
+    /// The terms as last read. Good for a demand, whose batch compares their version.
+    fn cached_terms(&self, account: &Account) -> Option<Arc<Terms>>;
+
+    /// Reads the terms, now; `None` where business or customer do not exist.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`.
+    fn read_terms(&self, account: Account) -> StoreFuture<'_, Option<Arc<Terms>>>;
+
+    /// Reads key and terms in one consistent snapshot, past all caches: for a demand that was stale.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`.
+    fn read_afresh(
+        &self,
+        hash: KeyHash,
+        claimed: Option<CustomerId>,
+        account: Account,
+    ) -> StoreFuture<'_, Option<(Arc<Identity>, Option<Arc<Terms>>)>>;
+}
+
+/// A business to be made.
+#[derive(Clone, Debug)]
+pub struct NewBusiness {
+    /// 1 to 200 characters.
+    pub business_name: String,
+    /// Where to write to.
+    pub email: String,
+    /// The caller's own id for it.
+    pub user_id: Option<String>,
+}
+
+/// A customer's fields as they are to be; for a new one `Keep` leaves them empty.
+#[derive(Clone, Debug, Default)]
+pub struct CustomerFields {
+    /// A name for people.
+    pub customer_name: Change<String>,
+    /// An address.
+    pub email: Change<String>,
+    /// A note.
+    pub description: Change<String>,
+    /// The plan.
+    pub plan_id: Change<String>,
+    /// Stripe's customer.
+    pub stripe_customer_id: Change<String>,
+    /// Stripe's subscription.
+    pub stripe_subscription_id: Change<String>,
+    /// Stripe's price; set without `plan_id` it also sets the plan with that price, if there is one.
+    pub stripe_price_id: Change<String>,
+    /// The free plan holds from then on.
+    pub subscription_ends_at: Change<Timestamp>,
+    /// Day of the month, 1 to 31.
+    pub billing_anchor_day: Change<u8>,
+    /// A JSON object as text.
+    pub metadata: Change<String>,
+}
+
+/// Which customers.
+#[derive(Clone, Debug)]
+pub struct CustomerQuery {
+    /// The tenant.
+    pub business: BusinessId,
+    /// On this plan only.
+    pub plan_id: Option<String>,
+    /// Whose id, name or email holds this text.
+    pub text: Option<String>,
+    /// Which stretch.
+    pub page: PageRequest,
+}
+
+/// Settings to change.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsChange {
+    /// IANA name, checked by the caller.
+    pub timezone: Option<String>,
+    /// Must be a metric of the business.
+    pub default_metric: Change<MetricName>,
+    /// Whether limits refuse.
+    pub enforcement: Option<Enforcement>,
+    /// Which targets.
+    pub target_policy: Option<TargetChoice>,
+}
+
+/// Businesses, their settings and customers.
+pub trait AccountStore: Send + Sync + 'static {
+    /// Creates a business.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn create_business(&self, business: NewBusiness) -> StoreFuture<'_, Business>;
+
+    /// One business.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn business(&self, id: BusinessId) -> StoreFuture<'_, Business>;
+
+    /// All businesses whose id, name or email holds `text`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn businesses(&self, text: Option<String>, page: PageRequest) -> StoreFuture<'_, Page<Business>>;
+
+    /// Changes name or email.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn update_business(
+        &self,
+        id: BusinessId,
+        business_name: Option<String>,
+        email: Option<String>,
+    ) -> StoreFuture<'_, Business>;
+
+    /// A business's settings.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn settings(&self, id: BusinessId) -> StoreFuture<'_, Settings>;
+
+    /// Changes settings; they hold on the next request.
+    ///
+    /// # Errors
+    /// `NotFound` of the business or the metric.
+    fn update_settings(&self, id: BusinessId, change: SettingsChange) -> StoreFuture<'_, Settings>;
+
+    /// Creates a customer, or revives a deleted one with its usage.
+    ///
+    /// # Errors
+    /// `NotFound` (plan), `Conflict`: `CustomerExists`, `Quota`.
+    fn create_customer(
+        &self,
+        business: BusinessId,
+        customer: CustomerId,
+        fields: CustomerFields,
+    ) -> StoreFuture<'_, Customer>;
+
+    /// One customer.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, Customer>;
+
+    /// Customers, oldest first.
+    ///
+    /// # Errors
+    /// `NotFound` of a plan asked for.
+    fn customers(&self, query: CustomerQuery) -> StoreFuture<'_, Page<Customer>>;
+
+    /// Changes a customer; it holds on the next request.
+    ///
+    /// # Errors
+    /// `NotFound` of the customer or plan.
+    fn update_customer(
+        &self,
+        business: BusinessId,
+        customer: CustomerId,
+        fields: CustomerFields,
+    ) -> StoreFuture<'_, Customer>;
+
+    /// Deletes a customer; its keys are refused from the next request on, for good.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn delete_customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, ()>;
+}
+
+/// A plan's fields as they are to be.
+#[derive(Clone, Debug, Default)]
+pub struct PlanFields {
+    /// Its name; required for a new one.
+    pub plan_name: Option<String>,
+    /// Its Stripe price.
+    pub stripe_price_id: Change<String>,
+    /// Whether it is the free plan; by default the first plan without a price is.
+    pub is_free: Option<bool>,
+}
+
+/// A limit to be made.
+#[derive(Clone, Debug)]
+pub struct NewLimit {
+    /// The tenant.
+    pub business: BusinessId,
+    /// Created (SUM) if unknown.
+    pub metric_name: MetricName,
+    /// The threshold.
+    pub value: Units,
+    /// The window.
+    pub period: Period,
+    /// When it is in breach.
+    pub operator: Operator,
+    /// What a breach does.
+    pub action: Action,
+    /// Whom it holds for.
+    pub attachment: Attachment,
+    /// The type of a metric created by this call; `None` says nothing of it.
+    pub metric_type: Option<MetricType>,
+    /// Per cent, distinct, at most 10.
+    pub alert_thresholds: Vec<u16>,
+    /// Endpoints for this limit's events only.
+    pub webhook_urls: Option<String>,
+    /// Stripe meter.
+    pub overage_meter: Option<String>,
+}
+
+/// What changes of a limit. Its attachment is fixed at creation.
+#[derive(Clone, Debug, Default)]
+pub struct LimitChange {
+    /// What it measures.
+    pub metric_name: Option<MetricName>,
+    /// The threshold.
+    pub value: Option<Units>,
+    /// The window.
+    pub period: Option<Period>,
+    /// When it is in breach.
+    pub operator: Option<Operator>,
+    /// What a breach does.
+    pub action: Option<Action>,
+    /// The type of its metric; another one than it has is a conflict.
+    pub metric_type: Option<MetricType>,
+    /// Per cent.
+    pub alert_thresholds: Option<Vec<u16>>,
+    /// Endpoints.
+    pub webhook_urls: Change<String>,
+    /// Stripe meter.
+    pub overage_meter: Change<String>,
+}
+
+/// Which limits.
+#[derive(Clone, Debug)]
+pub struct LimitQuery {
+    /// The tenant.
+    pub business: BusinessId,
+    /// Of this plan only.
+    pub plan_id: Option<String>,
+    /// Of this customer only.
+    pub customer_id: Option<CustomerId>,
+    /// On this metric only.
+    pub metric_name: Option<MetricName>,
+    /// Which stretch.
+    pub page: PageRequest,
+}
+
+/// Plans and limits. Every change holds on the next request and keeps the usage (`raise-keeps-usage`).
+pub trait LimitStore: Send + Sync + 'static {
+    /// Creates a plan.
+    ///
+    /// # Errors
+    /// `Conflict`: `PlanExists`, `PriceTaken`, `FreePlanExists`, `Quota`.
+    fn create_plan(&self, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan>;
+
+    /// One plan.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn plan(&self, business: BusinessId, id: String) -> StoreFuture<'_, Plan>;
+
+    /// A business's plans.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn plans(&self, business: BusinessId, page: PageRequest) -> StoreFuture<'_, Page<Plan>>;
+
+    /// Changes a plan.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` as for creation.
+    fn update_plan(&self, business: BusinessId, id: String, fields: PlanFields) -> StoreFuture<'_, Plan>;
+
+    /// Deletes a plan and its limits; with `force` also while customers are on it, who then have none.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` `PlanInUse`.
+    fn delete_plan(&self, business: BusinessId, id: String, force: bool) -> StoreFuture<'_, ()>;
+
+    /// Creates a limit, and its metric if nobody did.
+    ///
+    /// # Errors
+    /// `NotFound` (plan, customer); `Conflict`: `LimitExists`, `MetricConflict`, `Quota`.
+    fn create_limit(&self, limit: NewLimit) -> StoreFuture<'_, Limit>;
+
+    /// One limit.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, Limit>;
+
+    /// Limits, oldest first.
+    ///
+    /// # Errors
+    /// `NotFound` of a plan or customer asked for.
+    fn limits(&self, query: LimitQuery) -> StoreFuture<'_, Page<Limit>>;
+
+    /// Changes a limit.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict`: `LimitExists`, `MetricConflict`.
+    fn update_limit(&self, business: BusinessId, id: String, change: LimitChange) -> StoreFuture<'_, Limit>;
+
+    /// Deletes a limit. The usage stays.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn delete_limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, ()>;
+}
+
+/// Everything a node keeps.
+pub trait Store: Ledger + KeyStore + TermsStore + AccountStore + LimitStore {}
+impl<T: Ledger + KeyStore + TermsStore + AccountStore + LimitStore> Store for T {}
