@@ -38,6 +38,7 @@ pub trait Versions {
 
 /// What an operation came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are decisions; a box would cost each an allocation")]
 pub enum Outcome {
     /// A demand was decided.
     Decided(Decision),
@@ -209,7 +210,7 @@ impl Batch {
             let Some(entry) = terms.limits.get(place) else { continue };
             let ready = self.ready(terms, entry, counters, cuts)?;
             self.good_until = self.good_until.min(ready.cuts.good.end);
-            let held = counters.held(&entry.counter);
+            let held = || counters.held(&entry.counter);
             let verdict = decide(entry, &ready.counter, &ready.cuts, units, held, terms.enforcement);
             if let Some(denial) = verdict.denial
                 && worst.is_none_or(|(cure, _)| cure < denial.cure)
@@ -418,7 +419,7 @@ pub fn read_state(
     let mut counter = *counter;
     counter.bring_to(at, &cuts);
     let ready = Ready { counter, at, cuts };
-    let verdict = decide(entry, &ready.counter, &ready.cuts, 1, 0, terms.enforcement);
+    let verdict = decide(entry, &ready.counter, &ready.cuts, 1, || 0, terms.enforcement);
     Some(state_of(place, entry, &ready, &verdict))
 }
 

@@ -173,14 +173,14 @@ pub const fn weight(operation: Operation, units: i64) -> i64 {
     }
 }
 
-/// Decides `units` of one metric against all its limits. `counter` stands in the windows of `cuts`; `held` of its
+/// Decides `units` of one metric against all its limits. `counter` stands in the windows of `cuts`; `held` says how many of its
 /// units belong to open calls and reservations.
 pub(crate) fn decide(
     entry: &MetricLimits,
     counter: &Counter,
     cuts: &Cuts,
     units: i64,
-    held: i64,
+    held: impl Fn() -> i64,
     enforcement: Enforcement,
 ) -> Verdict {
     let operation = entry.metric.operation;
@@ -202,6 +202,7 @@ pub(crate) fn decide(
             }
         } else if limit.action == Action::Deny && enforcement == Enforcement::Enforce {
             let would_fit = |usage: i64| !limit.operator.breaches(usage, value, weight);
+            let held = held();
             let cure = if held > 0 && would_fit(usage.saturating_sub(held).max(0)) {
                 Cure::Holds
             } else if let Some(window) = window.filter(|_| would_fit(0)) {

@@ -206,6 +206,9 @@ pub trait KeyStore: Send + Sync + 'static {
     fn revoke_key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord>;
 }
 
+/// Whom a key speaks for, and the terms of the account asked for, of one snapshot. `None`: nobody; no such account.
+pub type Afresh = Option<(Arc<Identity>, Option<Arc<Terms>>)>;
+
 /// What holds for an account.
 pub trait TermsStore: Send + Sync + 'static {
     /// The terms as last read. Good for a demand, whose batch compares their version.
@@ -226,7 +229,7 @@ pub trait TermsStore: Send + Sync + 'static {
         hash: KeyHash,
         claimed: Option<CustomerId>,
         account: Account,
-    ) -> StoreFuture<'_, Option<(Arc<Identity>, Option<Arc<Terms>>)>>;
+    ) -> StoreFuture<'_, Afresh>;
 }
 
 /// A business to be made.

@@ -46,6 +46,12 @@ impl CounterKey {
         &self.0.account
     }
 
+    /// Which of `shards` parts it falls into, for maps that are locked in parts.
+    #[must_use]
+    pub fn shard(&self, shards: usize) -> usize {
+        usize::try_from(self.0.hash >> 32).unwrap_or_default().checked_rem(shards).unwrap_or_default()
+    }
+
     /// What it counts.
     #[must_use]
     pub fn metric(&self) -> &MetricName {

@@ -263,7 +263,7 @@ impl Calendar {
             start = last.saturating_sub(into(last, before));
         }
         let mut end = seconds.saturating_sub(into(seconds, offset)).saturating_add(step);
-        if let Some((change, after)) = self.change_after(seconds).filter(|(change, _)| *change < end) {
+        if let Some((change, after)) = self.change_after(seconds).filter(|(change, _)| *change <= end) {
             let late = into(change, after);
             end = if late == 0 { change } else { change.saturating_add(step.saturating_sub(late)) };
         }

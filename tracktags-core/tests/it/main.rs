@@ -1,0 +1,6 @@
+//! The core against models of its own: operators unit by unit, windows over time, keys, and the ledger.
+
+mod keys;
+mod ledger;
+mod operators;
+mod windows;
