@@ -38,7 +38,10 @@ pub trait Versions {
 
 /// What an operation came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are decisions; a box would cost each an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are decisions; a box would cost each an allocation"
+)]
 pub enum Outcome {
     /// A demand was decided.
     Decided(Decision),
@@ -154,7 +157,10 @@ impl Batch {
             Operation::Correct { terms, place, units } => {
                 self.change(terms, *place, counters, cuts, |ready, _| {
                     let after = ready.counter.corrected(ready.at, units.get())?;
-                    Some(Change { units: units.get().saturating_neg(), ..Change::to(EntryKind::Correct, after) })
+                    Some(Change {
+                        units: units.get().saturating_neg(),
+                        ..Change::to(EntryKind::Correct, after)
+                    })
                 })
             }
             Operation::Reset { terms, place, level_too } => {
@@ -191,7 +197,8 @@ impl Batch {
     ) -> Result<Outcome, StoreError> {
         let terms = &*demand.terms;
         let until = demand.good_until();
-        let Some(version) = versions.current(&terms.account, demand.version).filter(|_| self.now < until) else {
+        let Some(version) = versions.current(&terms.account, demand.version).filter(|_| self.now < until)
+        else {
             return Ok(Outcome::Stale);
         };
         self.good_until = self.good_until.min(until);
@@ -249,8 +256,7 @@ impl Batch {
         let operation = entry.metric.operation;
         let units = if operation == metrics::Operation::Count { weight(operation, units) } else { units };
         let after = ready.counter.taken(ready.at, operation, units, overage)?;
-        let change =
-            Change { units, samples: 1, overage: *overage, ..Change::to(EntryKind::Take, after) };
+        let change = Change { units, samples: 1, overage: *overage, ..Change::to(EntryKind::Take, after) };
         let number = self.write(entry, ready, change);
         ready.counter = after;
         let bucket = ready.cuts.bucket();
@@ -357,12 +363,20 @@ fn settle(ready: &Ready, entry: &MetricLimits, taken: &Taken, units: Units) -> O
 
 fn record(ready: &Ready, entry: &MetricLimits, units: Units, when: Option<Timestamp>) -> Option<Change> {
     let operation = entry.metric.operation;
-    let units = if operation == metrics::Operation::Count { weight(operation, units.get()) } else { units.get() };
+    let units =
+        if operation == metrics::Operation::Count { weight(operation, units.get()) } else { units.get() };
     let at = when.unwrap_or(ready.at);
     let after = ready.counter.recorded(ready.at, at, &ready.cuts, operation, units)?;
     let hour = Window::Hour;
-    let bucket = if ready.cuts.span(hour).contains(at) { ready.cuts.bucket() } else { hour_before(&ready.cuts, at) };
-    Some(Change { units, samples: 1, at: Some(at), bucket: Some(bucket), ..Change::to(EntryKind::Record, after) })
+    let bucket =
+        if ready.cuts.span(hour).contains(at) { ready.cuts.bucket() } else { hour_before(&ready.cuts, at) };
+    Some(Change {
+        units,
+        samples: 1,
+        at: Some(at),
+        bucket: Some(bucket),
+        ..Change::to(EntryKind::Record, after)
+    })
 }
 
 /// The hour of history of an instant outside the running hour, counted back or on in whole hours from it.
@@ -397,9 +411,10 @@ pub fn own_value(entry: &MetricLimits, counter: &Counter) -> i64 {
 
 fn state_of(place: usize, entry: &MetricLimits, ready: &Ready, verdict: &Verdict) -> MetricState {
     let operation = entry.metric.operation;
-    let limits = entry.limits.iter().zip(&verdict.breaches).map(|(limit, breached)| {
-        LimitState::read(limit, operation, &ready.counter, &ready.cuts, *breached)
-    });
+    let limits =
+        entry.limits.iter().zip(&verdict.breaches).map(|(limit, breached)| {
+            LimitState::read(limit, operation, &ready.counter, &ready.cuts, *breached)
+        });
     MetricState { place, value: own_value(entry, &ready.counter), limits: limits.collect() }
 }
 
@@ -422,4 +437,3 @@ pub fn read_state(
     let verdict = decide(entry, &ready.counter, &ready.cuts, 1, || 0, terms.enforcement);
     Some(state_of(place, entry, &ready, &verdict))
 }
-

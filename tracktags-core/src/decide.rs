@@ -79,7 +79,13 @@ pub struct LimitState {
 impl LimitState {
     /// The state of `limit` on this counter, which stands in the windows of `cuts`.
     #[must_use]
-    pub fn read(limit: &Limit, operation: Operation, counter: &Counter, cuts: &Cuts, is_breached: bool) -> Self {
+    pub fn read(
+        limit: &Limit,
+        operation: Operation,
+        counter: &Counter,
+        cuts: &Cuts,
+        is_breached: bool,
+    ) -> Self {
         let window = limit.period.window();
         let tally = counter.tally(window);
         let usage = tally.value(operation);
@@ -164,11 +170,7 @@ pub const fn weight(operation: Operation, units: i64) -> i64 {
     match operation {
         Operation::Sum => units,
         Operation::Count | Operation::Max | Operation::Min | Operation::Last | Operation::Avg => {
-            if units > 0 {
-                1
-            } else {
-                0
-            }
+            if units > 0 { 1 } else { 0 }
         }
     }
 }

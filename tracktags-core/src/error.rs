@@ -123,10 +123,7 @@ impl StoreError {
     /// Whether the same call may succeed a little later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Busy { .. } | Self::Unavailable(_) | Self::StorageFull | Self::CommitUnknown
-        )
+        matches!(self, Self::Busy { .. } | Self::Unavailable(_) | Self::StorageFull | Self::CommitUnknown)
     }
 }
 

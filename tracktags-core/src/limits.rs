@@ -197,9 +197,10 @@ impl LimitSet {
             let known = by_name
                 .entry(limit.metric_name.clone())
                 .or_insert_with(|| (limit.metric(scope), BTreeMap::new()));
-            let better = known.1.get(&limit.period).is_none_or(|other| {
-                limit.attachment.source() > other.attachment.source()
-            });
+            let better = known
+                .1
+                .get(&limit.period)
+                .is_none_or(|other| limit.attachment.source() > other.attachment.source());
             if better {
                 known.1.insert(limit.period, Arc::new(limit));
             }

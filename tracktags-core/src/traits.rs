@@ -4,7 +4,8 @@
 //! `NotFound`, exactly as unknown ones.
 
 use crate::accounts::{
-    Account, Business, BusinessId, Customer, CustomerId, Enforcement, Identity, MetricName, Settings, TargetChoice,
+    Account, Business, BusinessId, Customer, CustomerId, Enforcement, Identity, MetricName, Settings,
+    TargetChoice,
 };
 use crate::batch::Outcome;
 use crate::decide::MetricState;
@@ -24,7 +25,8 @@ use std::sync::Arc;
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The future of a forward.
-pub type ForwardFuture<'a> = Pin<Box<dyn Future<Output = Result<ForwardResponse, UpstreamError>> + Send + 'a>>;
+pub type ForwardFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<ForwardResponse, UpstreamError>> + Send + 'a>>;
 
 /// What time it is. Read once per batch; from there on time is a value.
 pub trait Clock: Send + Sync + 'static {

@@ -265,7 +265,9 @@ impl Counter {
     /// A running window, or the level.
     #[must_use]
     pub fn tally(&self, window: Option<Window>) -> &Tally {
-        window.and_then(|window| self.windows.get(window.index())).map_or(&self.level, |running| &running.tally)
+        window
+            .and_then(|window| self.windows.get(window.index()))
+            .map_or(&self.level, |running| &running.tally)
     }
 
     /// Takes one sample of `units` into the level and every window, with `overage` noted where it belongs.

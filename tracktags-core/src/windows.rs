@@ -386,4 +386,3 @@ impl Cuts {
         self.span(Window::Hour).start
     }
 }
-

@@ -1,15 +1,348 @@
 //! ⑤ The way into the batch: a bounded queue; what waited while one batch committed is the next batch.
+//!
+//! Callers push operations and wait on a slot. The engine takes everything that waits, up to a batch's size, round
+//! robin over businesses, in arrival order within one. Answers for callers on a single-threaded runtime go through
+//! one mailbox a thread, so that a batch wakes each worker once and not once per caller.
+//!
+//! A vanished caller changes nothing: its operation stays queued, is done, and its answer dropped; units it took
+//! stay counted (`unsettled-stays-counted`).
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use tokio::sync::oneshot;
+use tracktags_core::accounts::BusinessId;
+use tracktags_core::batch::Outcome;
 use tracktags_core::decide::Decision;
-use tracktags_core::demand::Demand;
+use tracktags_core::demand::{Demand, Operation};
 use tracktags_core::error::StoreError;
+use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
+use tracktags_core::usage::{CounterKey, Taken};
+
+use crate::mailbox::{self, Slot};
+
+/// Demands in one batch at most.
+pub(crate) const BATCH_ENTRIES_MAX: usize = 1_024;
+
+/// The answer to one operation.
+pub(crate) type Answer = Result<Outcome, StoreError>;
+
+/// An operation on its way to the engine.
+pub(crate) struct Waiting {
+    pub(crate) operation: Operation,
+    /// Whether what it takes stays open until settled.
+    pub(crate) opens: bool,
+    pub(crate) slot: Slot,
+}
+
+impl Waiting {
+    /// An operation with a slot on the current thread, and the future of its answer.
+    pub(crate) fn new(
+        operation: Operation,
+        opens: bool,
+    ) -> (Self, impl Future<Output = Answer> + Send + use<>) {
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Self { operation, opens, slot: mailbox::slot(sender) };
+        // The engine answers every slot; a dropped one means that it died with the batch open.
+        (waiting, async move { receiver.await.unwrap_or(Err(StoreError::CommitUnknown)) })
+    }
+}
+
+/// What the engine finds when it looks.
+pub(crate) enum Taking {
+    /// Operations to decide.
+    Some(Vec<Waiting>),
+    /// None waits.
+    Nothing,
+    /// None waits, and none will: close.
+    Closed,
+}
+
+/// The queue between callers and the engine.
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    entries_max: usize,
+    wait_ms_max: u64,
+    /// Whether the engine sleeps and must be woken.
+    parked: AtomicBool,
+    engine: Mutex<Option<Thread>>,
+    /// Smoothed time of a full batch in microseconds, for the estimate of a wait.
+    batch_micros: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Waiting>,
+    by_business: HashMap<BusinessId, usize>,
+    closed: bool,
+    abrupt: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code of ours panics while it holds one of these locks; the data are whole either way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    pub(crate) fn new(entries_max: usize, wait_ms_max: u64) -> Self {
+        Self {
+            inner: Mutex::default(),
+            entries_max,
+            wait_ms_max,
+            parked: AtomicBool::new(false),
+            engine: Mutex::new(None),
+            batch_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues operations, all or none, next to each other. Settlements always find a place: they are bounded by the
+    /// calls that are open.
+    fn push(&self, operations: impl IntoIterator<Item = Waiting>) -> Result<(), StoreError> {
+        {
+            let mut inner = lock(&self.inner);
+            if inner.closed {
+                return Err(StoreError::Unavailable("the store is closing".into()));
+            }
+            for one in operations {
+                let business = &one.operation.terms().account.business;
+                if matches!(one.operation, Operation::Take(_)) {
+                    self.admit(&inner, business)?;
+                }
+                *inner.by_business.entry(business.clone()).or_default() += 1;
+                inner.waiting.push_back(one);
+            }
+        }
+        self.wake();
+        Ok(())
+    }
+
+    fn admit(&self, inner: &Inner, business: &BusinessId) -> Result<(), StoreError> {
+        let busy = || StoreError::Busy { queue: "admission" };
+        let waiting = inner.waiting.len();
+        let half = self.entries_max / 2;
+        if waiting >= self.entries_max {
+            return Err(busy());
+        }
+        // One business may fill half the queue while others wait.
+        if waiting >= half
+            && inner.by_business.len() > 1
+            && inner.by_business.get(business).is_some_and(|own| *own >= half)
+        {
+            return Err(busy());
+        }
+        if waiting > BATCH_ENTRIES_MAX {
+            let batches = (waiting / BATCH_ENTRIES_MAX) as u64 + 1;
+            let wait_micros = batches.saturating_mul(self.batch_micros.load(Ordering::Relaxed));
+            if wait_micros > self.wait_ms_max.saturating_mul(1_000) {
+                return Err(busy());
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes membership: everything that waits now, up to a batch's size. Later arrivals wait for the next batch.
+    pub(crate) fn take(&self) -> Taking {
+        let mut inner = lock(&self.inner);
+        if inner.waiting.is_empty() {
+            return if inner.closed { Taking::Closed } else { Taking::Nothing };
+        }
+        if inner.waiting.len() <= BATCH_ENTRIES_MAX {
+            inner.by_business.clear();
+            return Taking::Some(std::mem::take(&mut inner.waiting).into());
+        }
+        Taking::Some(inner.round_robin())
+    }
+
+    /// Puts back what must not be lost: settlements whose batch failed. They go first.
+    pub(crate) fn put_back(&self, waiting: Vec<Waiting>) {
+        let mut inner = lock(&self.inner);
+        for one in waiting.into_iter().rev() {
+            *inner.by_business.entry(one.operation.terms().account.business.clone()).or_default() += 1;
+            inner.waiting.push_front(one);
+        }
+    }
+
+    /// Sleeps until something waits or `timeout` passed. Only the engine's thread calls it.
+    pub(crate) fn park(&self, timeout: std::time::Duration) {
+        self.parked.store(true, Ordering::SeqCst);
+        let idle = {
+            let inner = lock(&self.inner);
+            inner.waiting.is_empty() && !inner.closed
+        };
+        if idle {
+            std::thread::park_timeout(timeout);
+        }
+        self.parked.store(false, Ordering::SeqCst);
+    }
+
+    /// Wakes the engine if it sleeps.
+    pub(crate) fn wake(&self) {
+        if self.parked.swap(false, Ordering::SeqCst)
+            && let Some(engine) = &*lock(&self.engine)
+        {
+            engine.unpark();
+        }
+    }
+
+    pub(crate) fn attach(&self, engine: Thread) {
+        *lock(&self.engine) = Some(engine);
+    }
+
+    /// No more operations; what waits is still done, unless the end is `abrupt`, as a kill is.
+    pub(crate) fn close(&self, abrupt: bool) {
+        {
+            let mut inner = lock(&self.inner);
+            inner.closed = true;
+            inner.abrupt = abrupt;
+            if abrupt {
+                inner.waiting.clear();
+            }
+        }
+        self.parked.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn is_abrupt(&self) -> bool {
+        lock(&self.inner).abrupt
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.inner).closed
+    }
+
+    pub(crate) fn note_batch(&self, micros: u64) {
+        let old = self.batch_micros.load(Ordering::Relaxed);
+        self.batch_micros.store((old.saturating_mul(7).saturating_add(micros)) / 8, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    /// A full batch, filled in turn over the businesses, in arrival order within one.
+    fn round_robin(&mut self) -> Vec<Waiting> {
+        let mut queues: Vec<(BusinessId, VecDeque<Waiting>)> = Vec::new();
+        let mut places: HashMap<BusinessId, usize> = HashMap::new();
+        for one in self.waiting.drain(..) {
+            let business = &one.operation.terms().account.business;
+            let place = *places.entry(business.clone()).or_insert_with(|| {
+                queues.push((business.clone(), VecDeque::new()));
+                queues.len() - 1
+            });
+            if let Some((_, queue)) = queues.get_mut(place) {
+                queue.push_back(one);
+            }
+        }
+        let mut batch = Vec::with_capacity(BATCH_ENTRIES_MAX);
+        while batch.len() < BATCH_ENTRIES_MAX {
+            let before = batch.len();
+            for (_, queue) in &mut queues {
+                if batch.len() < BATCH_ENTRIES_MAX {
+                    batch.extend(queue.pop_front());
+                }
+            }
+            if batch.len() == before {
+                break;
+            }
+        }
+        self.by_business = queues.iter().map(|(business, queue)| (business.clone(), queue.len())).collect();
+        self.by_business.retain(|_, waiting| *waiting > 0);
+        self.waiting = queues.into_iter().flat_map(|(_, queue)| queue).collect();
+        batch
+    }
+}
+
+/// Units and calls that are open on this node: admitted, not yet settled.
+#[derive(Default)]
+pub(crate) struct Holds {
+    shards: [Mutex<HashMap<CounterKey, i64>>; HOLD_SHARDS],
+    calls: AtomicU64,
+    units: AtomicU64,
+    abandoned: AtomicU64,
+}
+
+const HOLD_SHARDS: usize = 16;
+
+impl Holds {
+    fn shard(&self, key: &CounterKey) -> MutexGuard<'_, HashMap<CounterKey, i64>> {
+        let [first, ..] = &self.shards;
+        lock(self.shards.get(key.shard(HOLD_SHARDS)).unwrap_or(first))
+    }
+
+    pub(crate) fn of(&self, key: &CounterKey) -> i64 {
+        self.shard(key).get(key).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn open(&self, key: &CounterKey, units: i64) {
+        *self.shard(key).entry(key.clone()).or_default() += units;
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.units.fetch_add(units.unsigned_abs(), Ordering::Relaxed);
+    }
+
+    fn close(&self, key: &CounterKey, units: i64) {
+        let mut shard = self.shard(key);
+        if let Some(held) = shard.get_mut(key) {
+            *held -= units;
+            if *held <= 0 {
+                shard.remove(key);
+            }
+        }
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+        self.units.fetch_sub(units.unsigned_abs(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.calls.load(Ordering::Relaxed), self.units.load(Ordering::Relaxed))
+    }
+}
 
 /// Units taken for an open call, to be settled once: kept, released or adjusted. One never settled (panic, kill -9)
 /// stays counted, since its request may have reached the target (`unsettled-stays-counted`).
-#[must_use = "a reservation is settled, or its units stay open"]
-#[derive(Debug)]
-pub struct Reservation {}
+#[must_use = "a reservation is settled, or its units stay counted"]
+pub struct Reservation {
+    terms: Arc<Terms>,
+    place: usize,
+    taken: Taken,
+    holds: Arc<Holds>,
+    settled: bool,
+}
+
+impl Reservation {
+    /// What was taken.
+    #[must_use]
+    pub const fn taken(&self) -> &Taken {
+        &self.taken
+    }
+
+    /// The place of its metric in the terms.
+    #[must_use]
+    pub const fn place(&self) -> usize {
+        self.place
+    }
+
+    fn end(&mut self) {
+        self.settled = true;
+        if let Some(entry) = self.terms.limits.get(self.place) {
+            self.holds.close(&entry.counter, self.taken.units);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.end();
+            self.holds.abandoned.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a call ended without settling its units; they stay counted");
+        }
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservation").field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
 
 /// What became of a demand.
 #[derive(Debug)]
@@ -25,34 +358,97 @@ pub enum Admitted {
 }
 
 /// The way into the batch. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Admission {}
+#[derive(Clone)]
+pub struct Admission {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) holds: Arc<Holds>,
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Admission")
+    }
+}
 
 impl Admission {
-    /// Takes the demand's units from every limit that applies, all or none. Durable on return.
+    /// Takes the demand's units from every limit that applies, all or none. Durable on return. Keeps
+    /// `counted-before-forwarded`: what is admitted is committed.
     ///
     /// # Errors
-    /// `Busy`, `Unavailable`, `StorageFull`: nothing was counted. `CommitUnknown`: perhaps counted, never forwarded.
-    pub async fn reserve(&self, _demand: Demand) -> Result<Admitted, StoreError> {
-        unimplemented!()
+    /// `Busy`, `Unavailable`, `StorageFull`: nothing was counted. `CommitUnknown`: perhaps counted, and released once
+    /// that is known; never to be forwarded.
+    pub async fn reserve(&self, demand: Demand) -> Result<Admitted, StoreError> {
+        let terms = Arc::clone(&demand.terms);
+        let outcome = self.submit(Operation::Take(demand), true)?.await?;
+        Ok(match outcome {
+            Outcome::Decided(decision) if decision.admitted => {
+                let reservation = decision.taken.map(|(place, taken)| Reservation {
+                    terms,
+                    place,
+                    taken,
+                    holds: Arc::clone(&self.holds),
+                    settled: false,
+                });
+                Admitted::Admitted(decision, reservation)
+            }
+            Outcome::Decided(decision) => Admitted::Denied(decision),
+            Outcome::OutOfRange => Admitted::OutOfRange,
+            Outcome::Stale | Outcome::Done { .. } => Admitted::Stale,
+        })
     }
 
     /// Ends a reservation whose units stay. Writes nothing.
-    pub fn keep(&self, _reservation: Reservation) {
-        unimplemented!()
+    pub fn keep(&self, mut reservation: Reservation) {
+        reservation.end();
     }
 
     /// Ends a reservation with `units` of it kept; 0 releases it. Durable on return; goes on without the caller.
     ///
     /// # Errors
-    /// `Unavailable` and others: still queued, and written when the store returns.
-    pub async fn settle(&self, _reservation: Reservation, _units: Units) -> Result<(), StoreError> {
-        unimplemented!()
+    /// `Unavailable` when the store is closing: the units stay counted.
+    pub async fn settle(&self, mut reservation: Reservation, units: Units) -> Result<(), StoreError> {
+        let operation = Operation::Settle {
+            terms: Arc::clone(&reservation.terms),
+            place: reservation.place,
+            taken: reservation.taken,
+            units,
+        };
+        let done = self.submit(operation, false);
+        reservation.end();
+        done?.await.map(|_done| ())
     }
 
     /// Calls and units open on this node.
     #[must_use]
     pub fn open(&self) -> (u64, u64) {
-        unimplemented!()
+        self.holds.totals()
+    }
+
+    /// Reservations that were dropped without being settled, since the start.
+    #[must_use]
+    pub fn abandoned(&self) -> u64 {
+        self.holds.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Queues an operation at once; the future only waits.
+    pub(crate) fn submit(
+        &self,
+        operation: Operation,
+        opens: bool,
+    ) -> Result<impl Future<Output = Answer> + Send + use<>, StoreError> {
+        let (waiting, answer) = Waiting::new(operation, opens);
+        self.queue.push([waiting])?;
+        Ok(answer)
+    }
+
+    /// Queues operations next to each other, so that they fall into one batch where they fit.
+    pub(crate) fn submit_all(
+        &self,
+        operations: Vec<Operation>,
+    ) -> Result<Vec<impl Future<Output = Answer> + Send + use<>>, StoreError> {
+        let (waiting, answers): (Vec<_>, Vec<_>) =
+            operations.into_iter().map(|operation| Waiting::new(operation, false)).unzip();
+        self.queue.push(waiting)?;
+        Ok(answers)
     }
 }

@@ -1,10 +1,26 @@
-//! The truth (draft facade).
+//! The truth of TrackTags: configuration, counters and the usage ledger.
+//!
+//! [`open`] gives a [`Node`]: the store's traits, and [`Admission`], the way into the batch. Nothing here knows HTTP.
+
 pub mod admission;
+mod cache;
+mod health;
+mod ledger;
+mod mailbox;
+pub mod secrets;
+mod sqlite;
 
 pub use admission::{Admission, Admitted, Reservation};
-use std::path::PathBuf;
+pub use health::Health;
+pub use ledger::LedgerError;
+pub use secrets::MasterKey;
+pub use sqlite::verify::{LedgerLine, VerifyReport, read_ledger, verify};
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracktags_core::error::StoreError;
 use tracktags_core::keys::KeyHasher;
+use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{Clock, Store};
 
 /// What a commit survives.
@@ -12,12 +28,51 @@ use tracktags_core::traits::{Clock, Store};
 pub enum Durability {
     /// Power loss (`synchronous=FULL`).
     PowerLoss,
-    /// kill -9 (`synchronous=NORMAL`).
+    /// kill -9 only (`synchronous=NORMAL`).
     Process,
 }
 
-/// The key from which every other is derived; hides in Debug.
-pub struct MasterKey(pub [u8; 32]);
+/// Every limit of the store, with its unit in the name.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Demands that may wait.
+    pub queue_entries_max: usize,
+    /// A demand whose estimated wait passes this is refused.
+    pub wait_ms_max: u64,
+    /// Counters kept in memory; more are read from their rows.
+    pub counters_live_max: usize,
+    /// Between two folds.
+    pub fold_every_ms: u64,
+    /// Counters that may wait for a fold before one begins at once.
+    pub ledger_tail_entries_max: usize,
+    /// Folded batches are kept so long.
+    pub ledger_retention_seconds: u32,
+    /// Beyond this size the oldest folded batches go, however young.
+    pub ledger_bytes_max: i64,
+    /// Under load the writer itself checkpoints a log larger than this.
+    pub wal_checkpoint_bytes: u64,
+    /// A larger log raises an alert: a reader pins it.
+    pub wal_bytes_max: u64,
+    /// Identities and terms kept in memory, each.
+    pub cache_entries_max: usize,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            queue_entries_max: 8_192,
+            wait_ms_max: 100,
+            counters_live_max: 2_000_000,
+            fold_every_ms: 2_000,
+            ledger_tail_entries_max: 500_000,
+            ledger_retention_seconds: 7 * 86_400,
+            ledger_bytes_max: 4 << 30,
+            wal_checkpoint_bytes: 32 << 20,
+            wal_bytes_max: 64 << 20,
+            cache_entries_max: 200_000,
+        }
+    }
+}
 
 /// How to open the store.
 pub struct OpenOptions {
@@ -25,32 +80,86 @@ pub struct OpenOptions {
     pub url: String,
     /// What a commit survives.
     pub durability: Durability,
-    /// The first seals, all open.
+    /// The first makes new hashes, all are tried.
     pub master_keys: Vec<MasterKey>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Demands that may wait.
-    pub queue_entries_max: usize,
-    /// A demand whose estimated wait passes this is refused.
-    pub wait_ms_max: u64,
+    /// The limits.
+    pub limits: StoreLimits,
 }
 
-/// A database that could not be opened.
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else asks")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A database that could not be opened. Nothing is served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The URL names no engine.
+    /// The URL names no engine: a bare path is refused, so that a typing error creates no database.
     #[error("{0:?} is no store URL; write sqlite:PATH")]
     Url(String),
     /// Another server has it.
-    #[error("another server uses this database ({})", .0.display())]
+    #[error("another server uses the database {}", .0.display())]
     Locked(PathBuf),
-    /// Other.
+    /// A file could not be opened or made.
+    #[error("cannot open {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database could not be opened.
+    #[error("cannot open the database {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: tracktags_core::error::Cause,
+    },
+    /// It is damaged.
     #[error("store_corrupt: {0}")]
     Corrupt(String),
+    /// A newer version of the program wrote it.
+    #[error("the database has schema {found}, this program knows {known}: use a newer program")]
+    SchemaNewer {
+        /// What it has.
+        found: String,
+        /// What is known.
+        known: String,
+    },
+    /// A migration failed.
+    #[error("the database could not be migrated")]
+    Migration(#[source] tracktags_core::error::Cause),
+    /// None was given.
+    #[error("no_master_key: set secrets.master_key or secrets.master_key_file")]
+    NoMasterKey,
+    /// No key of this database's was made under this master key.
+    #[error("wrong_master_key: this database belongs to another master key (secrets.master_key)")]
+    WrongMasterKey,
+    /// SQLite does not do what `durability` needs.
+    #[error("store.durability needs another {setting} than SQLite gives ({found})")]
+    Durability {
+        /// The setting read back.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Any other fault.
+    #[error("the database failed")]
+    Database(#[source] StoreError),
 }
 
-/// An open store.
+/// An open store. Dropping it without [`close`](Self::close) is a kill: nothing acknowledged is lost.
 pub struct Node {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -58,32 +167,27 @@ pub struct Node {
     pub admission: Admission,
     /// Hashes keys as the database keeps them.
     pub hasher: KeyHasher,
+    /// The hashers of the other master keys: a key not found under the first is looked for under these.
+    pub older_hashers: Vec<KeyHasher>,
     /// Binds cursors to tenant and query.
     pub cursor_key: [u8; 32],
     /// Keys the hash of the admin key in memory.
     pub admin_pepper: [u8; 32],
     /// Names this deployment in `Via`; the same on every node.
     pub deployment: String,
-}
-
-/// Whether the store can serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It can.
-    Ready,
-    /// It cannot, and why.
-    NotReady(String),
+    engine: sqlite::Engine,
 }
 
 impl Node {
     /// Whether it can serve.
     #[must_use]
     pub fn health(&self) -> Health {
-        unimplemented!()
+        self.engine.health()
     }
+
     /// Writes what waits, folds, checkpoints and closes. Blocks; call it after the last request.
     pub fn close(self) {
-        unimplemented!()
+        self.engine.close();
     }
 }
 
@@ -91,6 +195,13 @@ impl Node {
 ///
 /// # Errors
 /// [`OpenError`]: nothing is served.
-pub fn open(_options: OpenOptions) -> Result<Node, OpenError> {
-    unimplemented!()
+pub fn open(options: OpenOptions) -> Result<Node, OpenError> {
+    let path = database_path(&options.url)?.to_owned();
+    sqlite::open(&path, options)
+}
+
+/// The file that a store URL names.
+pub(crate) fn database_path(url: &str) -> Result<&Path, OpenError> {
+    let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    path.filter(|path| !path.is_empty()).map(Path::new).ok_or_else(|| OpenError::Url(url.to_owned()))
 }

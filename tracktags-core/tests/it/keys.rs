@@ -97,8 +97,11 @@ fn a_million_keys_are_unique_and_uniform() {
         assert!(seen.insert(blake3::hash(random.as_bytes())));
     }
     let expected = f64::from(keys) * 30.0 / 62.0;
-    let chi: f64 =
-        counts.iter().filter(|count| **count > 0).map(|count| (*count as f64 - expected).powi(2) / expected).sum();
+    let chi: f64 = counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| (*count as f64 - expected).powi(2) / expected)
+        .sum();
     // 61 degrees of freedom: above 120 once in a hundred thousand tries.
     assert!(chi < 120.0, "chi² is {chi}");
 }

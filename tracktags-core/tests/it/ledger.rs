@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tracktags_core::limits::Attachment;
 use tracktags_core::usage::{Counter, CounterKey};
 use tracktags_core::{
-    Account, Action, Ask, Demand, Limit, MemoryLedger, Operation, Operator, Outcome, Period, Terms, Timestamp, Units,
+    Account, Action, Ask, Demand, Limit, MemoryLedger, Operation, Operator, Outcome, Period, Terms,
+    Timestamp, Units,
 };
 
 fn account() -> Account {
@@ -170,7 +171,9 @@ fn an_empty_metric_asks_every_limit() {
     ));
     let mut demand = Demand::new(Arc::clone(&terms), 0, units(1));
     demand.ask = Ask::All { count: Some((0, units(1))) };
-    let Outcome::Decided(decision) = MemoryLedger::new().apply(start(), Operation::Take(demand)) else { panic!() };
+    let Outcome::Decided(decision) = MemoryLedger::new().apply(start(), Operation::Take(demand)) else {
+        panic!()
+    };
     assert!(!decision.admitted, "storage is at its limit");
     assert_eq!(decision.retry_after_seconds, None, "and no time cures that");
 }

@@ -1,0 +1,272 @@
+//! Folds: what the ledger gained goes into the counters and the history, in key order, in small chunks between
+//! batches. Also the ledger's retention, and the start from folds plus tail.
+//!
+//! A pass covers the batches up to the one it began after. It goes in key order and notes with each chunk how far it
+//! came, so one that was cut short is taken up at the next start without counting twice. Chunks are not synced by themselves: the
+//! ledger is the truth, and the next batch's sync covers them.
+
+use super::connection;
+use super::live::{Live, Unfolded, UnfoldedMap};
+use super::usage;
+use super::writer::Writer;
+use crate::ledger::{pack_counter, unpack_entries};
+use crate::sqlite::error::store_error;
+use crate::sqlite::live::corrupt;
+use diesel::connection::SimpleConnection;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+use tracktags_core::error::StoreError;
+use tracktags_core::time::Timestamp;
+use tracktags_core::usage::{CounterKey, Entry};
+
+/// Counters folded in one transaction.
+const CHUNK: usize = 256;
+/// Ledger rows removed in one transaction.
+const PRUNE_CHUNK: i64 = 512;
+/// Ledger rows read at once at start.
+const TAIL_CHUNK: i64 = 4_096;
+/// Between two looks at what may be pruned.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
+/// Between two measurements of the ledger's size, which reads all of it.
+const MEASURE_EVERY: Duration = Duration::from_secs(600);
+
+/// A pass to be sorted, and where it goes then.
+pub(super) type Pass = (UnfoldedMap, Sender<Sorted>);
+
+/// A pass in key order.
+pub(super) type Sorted = Vec<(CounterKey, Unfolded)>;
+
+/// Where the folds stand.
+pub(super) struct Folding {
+    stage: Stage,
+    /// Everything up to this batch is folded.
+    folded_to: i64,
+    last_pass: Instant,
+    last_prune: Instant,
+    last_measure: Option<Instant>,
+    too_large: bool,
+    /// To the thread that sorts.
+    sorter: Sender<Pass>,
+}
+
+enum Stage {
+    Idle,
+    /// Being sorted on the side, so that batches go on.
+    Sorting(Receiver<Sorted>, i64),
+    Writing(Sorted, usize, i64),
+}
+
+impl Folding {
+    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, now: Instant) -> Self {
+        Self {
+            stage: Stage::Idle,
+            folded_to,
+            last_pass: now,
+            last_prune: now,
+            last_measure: None,
+            too_large: false,
+            sorter,
+        }
+    }
+}
+
+/// Sorts passes until nobody asks any more.
+pub(super) fn sort_passes(passes: &Receiver<Pass>) {
+    while let Ok((map, reply)) = passes.recv() {
+        let _gone = reply.send(sorted(map));
+    }
+}
+
+fn sorted(map: UnfoldedMap) -> Sorted {
+    let mut pass: Sorted = map.into_iter().collect();
+    pass.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+    pass
+}
+
+impl Writer {
+    /// One small step: begin a pass, write a chunk of it, or prune.
+    pub(super) fn fold_a_little(&mut self) {
+        let step = match std::mem::replace(&mut self.folding.stage, Stage::Idle) {
+            Stage::Idle => self.begin_pass_when_due(),
+            Stage::Sorting(sorted, to) => {
+                match sorted.try_recv() {
+                    Ok(pass) => self.folding.stage = Stage::Writing(pass, 0, to),
+                    Err(_not_yet) => self.folding.stage = Stage::Sorting(sorted, to),
+                }
+                Ok(())
+            }
+            Stage::Writing(pass, done, to) => self.write_chunk(pass, done, to),
+        };
+        if let Err(error) = step.and_then(|()| self.prune_when_due()) {
+            tracing::warn!(%error, "a fold waits");
+        }
+    }
+
+    /// Everything, at once: before the store closes.
+    pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
+        match std::mem::replace(&mut self.folding.stage, Stage::Idle) {
+            Stage::Idle => {}
+            Stage::Sorting(sorted, to) => {
+                let pass = sorted.recv().map_err(|error| StoreError::Backend(Box::new(error)))?;
+                self.write_all(pass, 0, to)?;
+            }
+            Stage::Writing(pass, done, to) => self.write_all(pass, done, to)?,
+        }
+        let pass = sorted(self.live.take_unfolded());
+        self.write_all(pass, 0, self.next_batch.saturating_sub(1))
+    }
+
+    fn write_all(&mut self, pass: Sorted, done: usize, to: i64) -> Result<(), StoreError> {
+        self.write_chunk(pass, done, to)?;
+        while let Stage::Writing(pass, done, to) = std::mem::replace(&mut self.folding.stage, Stage::Idle) {
+            self.write_chunk(pass, done, to)?;
+        }
+        Ok(())
+    }
+
+    fn begin_pass_when_due(&mut self) -> Result<(), StoreError> {
+        let now = self.instant();
+        let behind = self.next_batch.saturating_sub(1).saturating_sub(self.folding.folded_to);
+        let due =
+            now.duration_since(self.folding.last_pass) >= Duration::from_millis(self.limits.fold_every_ms);
+        if self.live.unfolded.is_empty()
+            || !(due || self.live.unfolded.len() > self.limits.ledger_tail_entries_max)
+        {
+            return Ok(());
+        }
+        self.folding.last_pass = now;
+        tracing::trace!(behind, counters = self.live.unfolded.len(), "a fold begins");
+        let to = self.next_batch.saturating_sub(1);
+        let (reply, pass) = channel();
+        let map = self.live.take_unfolded();
+        self.folding.stage = match self.folding.sorter.send((map, reply)) {
+            Ok(()) => Stage::Sorting(pass, to),
+            // The side thread is gone: sort here.
+            Err(lost) => Stage::Writing(sorted(lost.0.0), 0, to),
+        };
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, pass: Sorted, done: usize, to: i64) -> Result<(), StoreError> {
+        let end = done.saturating_add(CHUNK).min(pass.len());
+        let result = self.in_unsynced_transaction(|writer| {
+            for (key, unfolded) in pass.get(done..end).unwrap_or_default() {
+                usage::fold(&mut writer.conn, key, unfolded)?;
+            }
+            match pass.get(end.saturating_sub(1)) {
+                Some((last, _)) if end < pass.len() => usage::set_pass(&mut writer.conn, to, last),
+                _ => usage::set_position(&mut writer.conn, to),
+            }
+        });
+        match result {
+            Ok(()) if end == pass.len() => {
+                self.folding.folded_to = to;
+                self.live.evict(pass.into_iter().map(|(key, _)| key));
+                Ok(())
+            }
+            Ok(()) => {
+                self.folding.stage = Stage::Writing(pass, end, to);
+                Ok(())
+            }
+            Err(error) => {
+                self.folding.stage = Stage::Writing(pass, done, to);
+                Err(error)
+            }
+        }
+    }
+
+    /// A transaction whose loss in a power cut costs nothing but work.
+    fn in_unsynced_transaction(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let level = connection::synchronous(self.durability);
+        self.conn.batch_execute("PRAGMA synchronous = 1").map_err(store_error)?;
+        let result = self.begin().and_then(|()| match write(self) {
+            Ok(()) => self.conn.batch_execute("COMMIT").map_err(store_error),
+            Err(error) => Err(error),
+        });
+        if result.is_err() {
+            self.rollback();
+        }
+        self.conn.batch_execute(&format!("PRAGMA synchronous = {level}")).map_err(store_error)?;
+        result
+    }
+
+    /// Removes folded batches that are old enough, or the oldest while the ledger is too large.
+    fn prune_when_due(&mut self) -> Result<(), StoreError> {
+        let now = self.instant();
+        if now.duration_since(self.folding.last_prune) < PRUNE_EVERY {
+            return Ok(());
+        }
+        self.folding.last_prune = now;
+        let measured = self.folding.last_measure.is_some_and(|at| now.duration_since(at) < MEASURE_EVERY);
+        if !measured {
+            self.folding.last_measure = Some(now);
+            self.folding.too_large = connection::ledger_bytes(&mut self.conn)? > self.limits.ledger_bytes_max;
+        }
+        let kept = i64::from(self.limits.ledger_retention_seconds);
+        let before =
+            if self.folding.too_large { Timestamp::MAX } else { self.clock.now().plus_seconds(-kept) };
+        let folded_to = self.folding.folded_to;
+        let day_ago = self.clock.now();
+        self.in_unsynced_transaction(|writer| {
+            usage::prune(&mut writer.conn, folded_to, before, PRUNE_CHUNK)?;
+            super::changes::prune_changes(&mut writer.conn, day_ago).map(drop)
+        })
+    }
+
+    /// Reads position, tail and counters back, at start and after a commit that was not heard.
+    pub(super) fn read_back(&mut self) -> Result<(), StoreError> {
+        let position = usage::position(&mut self.conn)?;
+        let mut live = Live::new(self.limits.counters_live_max);
+        let mut batch = position.folded_to;
+        let mut entries = 0_usize;
+        let mut tail = UnfoldedMap::new();
+        let mut rest_of_pass = UnfoldedMap::new();
+        loop {
+            let rows = usage::rows_after(&mut self.conn, batch, TAIL_CHUNK)?;
+            let Some(last) = rows.last() else { break };
+            batch = last.batch;
+            for row in &rows {
+                let at = Timestamp::from_micros(row.written_at);
+                for entry in unpack_entries(&row.entries, at).map_err(corrupt)? {
+                    entries = entries.saturating_add(1);
+                    if position.is_folded(row.batch, &entry.counter) {
+                        continue;
+                    }
+                    let in_pass = position.pass.as_ref().is_some_and(|(to, _)| row.batch <= *to);
+                    take_back(if in_pass { &mut rest_of_pass } else { &mut tail }, &entry);
+                }
+            }
+        }
+        for (key, unfolded) in &rest_of_pass {
+            live.keep(key, unfolded);
+        }
+        for (key, unfolded) in tail {
+            live.keep(&key, &unfolded);
+            live.unfolded.insert(key, unfolded);
+        }
+        self.live = live;
+        // A pass that was cut short is finished first: what it has written is known by its last key only.
+        self.folding.stage = match &position.pass {
+            Some((to, _)) => Stage::Writing(sorted(rest_of_pass), 0, *to),
+            None => Stage::Idle,
+        };
+        self.folding.folded_to = position.folded_to;
+        // A pass cut short has folded batches that the ledger may no longer be asked about: go on after them.
+        let pass_to = position.pass.map_or(0, |(to, _)| to);
+        self.next_batch = batch.max(position.folded_to).max(pass_to).saturating_add(1);
+        tracing::debug!(entries, next_batch = self.next_batch, "read the ledger's tail");
+        Ok(())
+    }
+}
+
+/// One entry of the tail: recovery copies the state, it does not recompute.
+fn take_back(tail: &mut UnfoldedMap, entry: &Entry) {
+    let unfolded = tail.entry(entry.counter.clone()).or_insert_with(Unfolded::new);
+    let mut packed = Vec::new();
+    pack_counter(&mut packed, &entry.state);
+    unfolded.state = Some(packed.into());
+    unfolded.add(entry);
+}

@@ -1,0 +1,97 @@
+//! Look-ups of keys that this node does not know: misses of the same moment are gathered, at most fifty looks a
+//! second. So a well-formed forged key costs a share of one query, and never keeps the readers busy.
+
+use super::{connection, keys, terms};
+use crate::OpenError;
+use crate::secrets::Secrets;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tracktags_core::accounts::{CustomerId, Identity};
+use tracktags_core::error::StoreError;
+use tracktags_core::keys::KeyHash;
+use tracktags_core::time::Timestamp;
+
+/// Look-ups that may wait.
+const WAITING_MAX: usize = 1_024;
+/// Between two looks.
+const PACE: Duration = Duration::from_millis(20);
+
+struct Lookup {
+    hash: KeyHash,
+    claimed: Option<CustomerId>,
+    now: Timestamp,
+    answer: oneshot::Sender<Result<Option<Identity>, StoreError>>,
+}
+
+/// The thread that looks.
+pub(super) struct Lane {
+    sender: SyncSender<Lookup>,
+}
+
+impl Lane {
+    pub(super) fn start(path: &Path, secrets: Secrets) -> Result<Self, OpenError> {
+        let (sender, lookups) = sync_channel(WAITING_MAX);
+        let mut conn = connection::open_reader(path)?;
+        // Ends by itself when the store, which holds the other end, is dropped.
+        super::spawn("tracktags-identify", path, move || serve(&lookups, &mut conn, &secrets))?;
+        Ok(Self { sender })
+    }
+
+    /// Whom an unknown key speaks for.
+    pub(super) async fn look(
+        &self,
+        hash: KeyHash,
+        claimed: Option<CustomerId>,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, StoreError> {
+        let (answer, receiver) = oneshot::channel();
+        self.sender.try_send(Lookup { hash, claimed, now, answer }).map_err(|full| match full {
+            TrySendError::Full(_) => StoreError::Busy { queue: "unknown key" },
+            TrySendError::Disconnected(_) => StoreError::Unavailable("the store is closed".into()),
+        })?;
+        receiver
+            .await
+            .unwrap_or_else(|_dropped| Err(StoreError::Unavailable("the look-up was dropped".into())))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "paces looks; decides nothing")]
+fn serve(lookups: &Receiver<Lookup>, conn: &mut diesel::SqliteConnection, secrets: &Secrets) {
+    let mut last: Option<Instant> = None;
+    while let Ok(first) = lookups.recv() {
+        if let Some(rest) = last.and_then(|last| PACE.checked_sub(last.elapsed())) {
+            std::thread::sleep(rest);
+        }
+        last = Some(Instant::now());
+        let mut gathered = vec![first];
+        gathered.extend(lookups.try_iter().take(WAITING_MAX));
+        let hashes: Vec<KeyHash> = gathered.iter().map(|lookup| lookup.hash).collect();
+        let known = connection::in_snapshot(conn, |conn| {
+            let known = keys::known_hashes(conn, &hashes)?;
+            Ok(gathered
+                .iter()
+                .map(|lookup| {
+                    if !known.contains(&lookup.hash) {
+                        return Ok(None);
+                    }
+                    terms::identify(conn, lookup.now, secrets, lookup.hash, lookup.claimed.as_ref())
+                })
+                .collect::<Vec<_>>())
+        });
+        match known {
+            Ok(found) => {
+                for (lookup, found) in gathered.into_iter().zip(found) {
+                    let _gone = lookup.answer.send(found);
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                for lookup in gathered {
+                    let _gone = lookup.answer.send(Err(StoreError::Unavailable(reason.clone().into())));
+                }
+            }
+        }
+    }
+}

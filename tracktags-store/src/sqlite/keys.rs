@@ -1,0 +1,371 @@
+//! ① Keys: rows that say whom a hash speaks for. `terms` reads whether one may be believed.
+//!
+//! A live key holds a slot; unique slot numbers, not counting, keep an owner at its two (`KEYS_MAX`). One that
+//! expired gives its slot up when the next key is made. Revoking erases the row's proof, by trigger.
+
+use super::accounts;
+use super::error::store_error;
+use super::rows::{page_of, page_rows, read_time, time_or_start, time_text};
+use super::schema::{business_keys, customer_keys};
+use crate::secrets::{KeyFacts, Secrets};
+use diesel::prelude::*;
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng};
+use std::collections::HashSet;
+use tracktags_core::accounts::{BusinessId, CustomerId};
+use tracktags_core::error::{Conflict, Entity, StoreError};
+use tracktags_core::keys::{KeyHash, PlainKey};
+use tracktags_core::time::Timestamp;
+use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Page, PageRequest};
+
+/// Live keys of a business, and of a customer.
+const KEYS_MAX: i64 = 2;
+
+/// A key's row as it is looked at here.
+#[derive(Queryable)]
+pub(crate) struct KeyRow {
+    seq: i64,
+    id: String,
+    key_name: String,
+    description: Option<String>,
+    hint: String,
+    slot: Option<i64>,
+    created_at: String,
+    expires_at: Option<String>,
+}
+
+impl KeyRow {
+    /// Not past its end. An end that cannot be read has passed.
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.expires_at.as_deref().is_none_or(|at| read_time(at).is_some_and(|at| now < at))
+    }
+
+    fn record(self, owner: &KeyOwner, now: Timestamp) -> KeyRecord {
+        KeyRecord {
+            is_active: self.is_live(now),
+            id: self.id,
+            key_name: self.key_name,
+            customer: match owner {
+                KeyOwner::Business(_) => None,
+                KeyOwner::Customer(_, customer) => Some(customer.clone()),
+            },
+            hint: self.hint,
+            description: self.description,
+            created_at: time_or_start(&self.created_at),
+            expires_at: self.expires_at.as_deref().map(time_or_start),
+        }
+    }
+}
+
+macro_rules! key_columns {
+    ($table:ident) => {
+        (
+            $table::seq,
+            $table::id,
+            $table::key_name,
+            $table::description,
+            $table::hint,
+            $table::slot,
+            $table::created_at,
+            $table::expires_at,
+        )
+    };
+}
+
+/// Rows of an owner whose proof is there and that nobody revoked, after a place. Some may have expired.
+fn standing(
+    conn: &mut SqliteConnection,
+    owner: &KeyOwner,
+    after: i64,
+    rows_max: i64,
+) -> Result<Vec<KeyRow>, StoreError> {
+    match owner {
+        KeyOwner::Business(business) => business_keys::table
+            .filter(business_keys::business_id.eq(business.as_str()))
+            .filter(business_keys::row_mac.is_not_null().and(business_keys::revoked_at.is_null()))
+            .filter(business_keys::seq.gt(after))
+            .order(business_keys::seq)
+            .select(key_columns!(business_keys))
+            .limit(rows_max)
+            .load(conn),
+        KeyOwner::Customer(business, customer) => customer_keys::table
+            .filter(customer_keys::business_id.eq(business.as_str()))
+            .filter(customer_keys::customer_id.eq(customer.as_str()))
+            .filter(customer_keys::row_mac.is_not_null().and(customer_keys::revoked_at.is_null()))
+            .filter(customer_keys::seq.gt(after))
+            .order(customer_keys::seq)
+            .select(key_columns!(customer_keys))
+            .limit(rows_max)
+            .load(conn),
+    }
+    .map_err(store_error)
+}
+
+/// An owner has a handful of keys; this bounds what a SQL user may have put beside them.
+const ROWS_MAX: i64 = 1_000;
+
+/// Which of these hashes stand in a row, whatever that row is worth.
+pub(crate) fn known_hashes(
+    conn: &mut SqliteConnection,
+    hashes: &[KeyHash],
+) -> Result<HashSet<KeyHash>, StoreError> {
+    let wanted: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+    let mut found: HashSet<Vec<u8>> = HashSet::new();
+    // A statement takes so many values only.
+    for wanted in wanted.chunks(1_000) {
+        let business = business_keys::table
+            .filter(business_keys::key_hash.eq_any(wanted))
+            .select(business_keys::key_hash)
+            .load(conn)
+            .map_err(store_error)?;
+        let customer = customer_keys::table
+            .filter(customer_keys::key_hash.eq_any(wanted))
+            .select(customer_keys::key_hash)
+            .load(conn)
+            .map_err(store_error)?;
+        found.extend(business);
+        found.extend(customer);
+    }
+    Ok(hashes.iter().copied().filter(|hash| found.contains(hash.as_bytes().as_slice())).collect())
+}
+
+/// Makes a key; an unknown customer is created, a deleted one revived.
+pub(crate) fn create_key(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    secrets: &Secrets,
+    key: NewKey,
+) -> Result<CreatedKey, StoreError> {
+    let NewKey { owner, key_name, description, expires_at } = key;
+    match &owner {
+        KeyOwner::Business(business) => accounts::require_business(conn, business)?,
+        KeyOwner::Customer(business, customer) => accounts::ensure_customer(conn, now, business, customer)?,
+    }
+    let (expired, live): (Vec<_>, Vec<_>) =
+        standing(conn, &owner, 0, ROWS_MAX)?.into_iter().partition(|row| !row.is_live(now));
+    for row in expired.iter().filter(|row| row.slot.is_some()) {
+        free_slot(conn, &owner, row.seq)?;
+    }
+    let taken = |slot: i64| live.iter().any(|row| row.slot == Some(slot));
+    let Some(slot) = (1..=KEYS_MAX).find(|slot| !taken(*slot)) else {
+        let id = live.first().map(|row| row.id.clone()).unwrap_or_default();
+        return Err(StoreError::conflict(Entity::Key, Conflict::KeyLimitReached, id));
+    };
+    let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| StoreError::Backend(Box::new(error)))?;
+    let id = format!("key_{:032x}", rng.random::<u128>());
+    let key_name = key_name.unwrap_or_else(|| id.clone());
+    if let Some(other) = live.iter().find(|row| row.slot.is_some() && row.key_name == key_name) {
+        return Err(StoreError::conflict(Entity::Key, Conflict::KeyNameTaken, other.id.clone()));
+    }
+    let (business, customer, plain) = match &owner {
+        KeyOwner::Business(business) => (business, None, PlainKey::for_business(&mut rng)),
+        KeyOwner::Customer(business, customer) => {
+            (business, Some(customer), PlainKey::for_customer(customer, &mut rng))
+        }
+    };
+    let hash = secrets.hasher().hash(plain.expose());
+    let facts = KeyFacts { id: &id, hash: hash.as_bytes(), business, customer, expires_at };
+    let row_mac = secrets.row_mac(&facts);
+    let record = KeyRecord {
+        id: id.clone(),
+        key_name,
+        customer: customer.cloned(),
+        is_active: expires_at.is_none_or(|at| now < at),
+        hint: plain.hint(),
+        description,
+        created_at: now,
+        expires_at,
+    };
+    insert(conn, &owner, &record, &hash, secrets.hash_alg(), &row_mac, slot)?;
+    Ok(CreatedKey { plain, record })
+}
+
+fn insert(
+    conn: &mut SqliteConnection,
+    owner: &KeyOwner,
+    record: &KeyRecord,
+    hash: &KeyHash,
+    hash_alg: &str,
+    row_mac: &[u8; 32],
+    slot: i64,
+) -> Result<(), StoreError> {
+    let (created_at, expires_at) = (time_text(record.created_at), record.expires_at.map(time_text));
+    macro_rules! values {
+        ($table:ident, $business:expr) => {
+            (
+                $table::id.eq(&record.id),
+                $table::business_id.eq($business.as_str()),
+                $table::key_name.eq(&record.key_name),
+                $table::description.eq(record.description.as_deref()),
+                $table::key_hash.eq(hash.as_bytes().as_slice()),
+                $table::hash_alg.eq(hash_alg),
+                $table::hint.eq(&record.hint),
+                $table::row_mac.eq(row_mac.as_slice()),
+                $table::slot.eq(slot),
+                $table::created_at.eq(&created_at),
+                $table::expires_at.eq(expires_at.as_deref()),
+            )
+        };
+    }
+    match owner {
+        KeyOwner::Business(business) => {
+            diesel::insert_into(business_keys::table).values(values!(business_keys, business)).execute(conn)
+        }
+        KeyOwner::Customer(business, customer) => diesel::insert_into(customer_keys::table)
+            .values((values!(customer_keys, business), customer_keys::customer_id.eq(customer.as_str())))
+            .execute(conn),
+    }
+    .map(drop)
+    .map_err(store_error)
+}
+
+fn free_slot(conn: &mut SqliteConnection, owner: &KeyOwner, seq: i64) -> Result<(), StoreError> {
+    match owner {
+        KeyOwner::Business(_) => diesel::update(business_keys::table.find(seq))
+            .set(business_keys::slot.eq(None::<i64>))
+            .execute(conn),
+        KeyOwner::Customer(..) => diesel::update(customer_keys::table.find(seq))
+            .set(customer_keys::slot.eq(None::<i64>))
+            .execute(conn),
+    }
+    .map(drop)
+    .map_err(store_error)
+}
+
+fn require_owner(conn: &mut SqliteConnection, owner: &KeyOwner) -> Result<(), StoreError> {
+    match owner {
+        KeyOwner::Business(business) => accounts::require_business(conn, business),
+        KeyOwner::Customer(business, customer) => accounts::require_customer(conn, business, customer),
+    }
+}
+
+/// The live keys of an owner, oldest first.
+pub(crate) fn keys(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    owner: &KeyOwner,
+    page: PageRequest,
+) -> Result<Page<KeyRecord>, StoreError> {
+    require_owner(conn, owner)?;
+    let rows = standing(conn, owner, page.after.unwrap_or(0), page_rows(page))?;
+    let live = |row: KeyRow| row.is_live(now).then(|| row.record(owner, now));
+    Ok(page_of(rows, page, |row| row.seq, live))
+}
+
+/// The one live row of this id, else of this name.
+fn find(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    owner: &KeyOwner,
+    id_or_name: &str,
+) -> Result<KeyRow, StoreError> {
+    require_owner(conn, owner)?;
+    let mut live = standing(conn, owner, 0, ROWS_MAX)?;
+    live.retain(|row| row.is_live(now));
+    if let Some(at) = live.iter().position(|row| row.id == id_or_name) {
+        return Ok(live.swap_remove(at));
+    }
+    live.retain(|row| row.key_name == id_or_name);
+    if live.len() > 1 {
+        return Err(StoreError::conflict(Entity::Key, Conflict::AmbiguousKey, id_or_name));
+    }
+    live.pop().ok_or_else(|| StoreError::not_found(Entity::Key, id_or_name))
+}
+
+/// One live key.
+pub(crate) fn key(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    owner: &KeyOwner,
+    id_or_name: &str,
+) -> Result<KeyRecord, StoreError> {
+    Ok(find(conn, now, owner, id_or_name)?.record(owner, now))
+}
+
+/// Revokes a live key for good.
+pub(crate) fn revoke_key(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    owner: &KeyOwner,
+    id_or_name: &str,
+) -> Result<KeyRecord, StoreError> {
+    let row = find(conn, now, owner, id_or_name)?;
+    let at = time_text(now);
+    // The trigger would erase proof and slot too; said here as well, since all rests on it.
+    match owner {
+        KeyOwner::Business(_) => diesel::update(business_keys::table.find(row.seq))
+            .set((
+                business_keys::revoked_at.eq(at),
+                business_keys::row_mac.eq(None::<Vec<u8>>),
+                business_keys::slot.eq(None::<i64>),
+            ))
+            .execute(conn),
+        KeyOwner::Customer(..) => diesel::update(customer_keys::table.find(row.seq))
+            .set((
+                customer_keys::revoked_at.eq(at),
+                customer_keys::row_mac.eq(None::<Vec<u8>>),
+                customer_keys::slot.eq(None::<i64>),
+            ))
+            .execute(conn),
+    }
+    .map_err(store_error)?;
+    let mut record = row.record(owner, now);
+    record.is_active = false;
+    Ok(record)
+}
+
+/// What a hash's row says, whatever that is worth: to be proved by `terms::identify`.
+#[derive(Queryable)]
+pub(crate) struct ClaimRow {
+    pub(crate) id: String,
+    pub(crate) business_id: String,
+    pub(crate) customer_id: Option<String>,
+    pub(crate) key_hash: Vec<u8>,
+    pub(crate) row_mac: Option<Vec<u8>>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
+}
+
+/// The row of a hash among the keys of businesses or of customers.
+pub(crate) fn claim(
+    conn: &mut SqliteConnection,
+    hash: &KeyHash,
+    of_customer: bool,
+) -> Result<Option<ClaimRow>, StoreError> {
+    let bytes = hash.as_bytes().as_slice();
+    let found = if of_customer {
+        customer_keys::table
+            .filter(customer_keys::key_hash.eq(bytes))
+            .select((
+                customer_keys::id,
+                customer_keys::business_id,
+                customer_keys::customer_id.nullable(),
+                customer_keys::key_hash,
+                customer_keys::row_mac,
+                customer_keys::expires_at,
+                customer_keys::revoked_at,
+            ))
+            .first(conn)
+    } else {
+        business_keys::table
+            .filter(business_keys::key_hash.eq(bytes))
+            .select((
+                business_keys::id,
+                business_keys::business_id,
+                None::<String>.into_sql::<diesel::sql_types::Nullable<diesel::sql_types::Text>>(),
+                business_keys::key_hash,
+                business_keys::row_mac,
+                business_keys::expires_at,
+                business_keys::revoked_at,
+            ))
+            .first(conn)
+    };
+    found.optional().map_err(store_error)
+}
+
+/// The parsed owner of a row; `None` for ids that are none.
+pub(crate) fn owner_of(row: &ClaimRow) -> Option<(BusinessId, Option<CustomerId>)> {
+    let business = BusinessId::parse(&row.business_id).ok()?;
+    let customer = row.customer_id.as_deref().map(CustomerId::parse).transpose().ok()?;
+    Some((business, customer))
+}

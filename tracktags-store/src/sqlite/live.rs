@@ -1,0 +1,175 @@
+//! The counters in use, in memory, and what of the ledger is not folded yet.
+//!
+//! They are a cache of what this writer alone writes: a counter is read from its row at first touch, changed by
+//! committed batches only, and dropped again once folded when there are too many.
+
+use super::usage;
+use crate::admission::Holds;
+use crate::ledger::{LedgerError, Packed, unpack_counter};
+use diesel::SqliteConnection;
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use tracktags_core::batch::Counters;
+use tracktags_core::error::StoreError;
+use tracktags_core::metrics::Operation;
+use tracktags_core::time::Timestamp;
+use tracktags_core::usage::{Counter, CounterKey, Entry};
+
+/// Denials noted between two folds at most; more are not counted, since they are best effort.
+const DENIED_MAX: usize = 100_000;
+
+/// What one hour of history gained since the last fold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gain {
+    pub(crate) units: i64,
+    pub(crate) samples: i64,
+    pub(crate) overage: i64,
+    pub(crate) denied: i64,
+}
+
+/// What of a counter is not folded yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Unfolded {
+    /// Its state after the last batch; `None` when it was only denied.
+    pub(crate) state: Option<Packed>,
+    pub(crate) hours: SmallVec<[(Timestamp, Operation, Gain); 1]>,
+}
+
+impl Unfolded {
+    pub(crate) fn new() -> Self {
+        Self { state: None, hours: SmallVec::new() }
+    }
+
+    fn hour(&mut self, bucket: Timestamp, operation: Operation) -> Option<&mut Gain> {
+        let place = match self.hours.iter().position(|(other, _, _)| *other == bucket) {
+            Some(place) => place,
+            None => {
+                self.hours.push((bucket, operation, Gain::default()));
+                self.hours.len() - 1
+            }
+        };
+        self.hours.get_mut(place).map(|(_, _, gain)| gain)
+    }
+
+    /// Adds an entry's units to its hour.
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        if let Some(gain) = self.hour(entry.bucket, entry.operation) {
+            gain.add(entry);
+        }
+    }
+}
+
+impl Gain {
+    fn add(&mut self, entry: &Entry) {
+        self.units = match entry.operation {
+            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(entry.units),
+            Operation::Max => self.units.max(entry.units),
+            Operation::Min if self.samples > 0 => self.units.min(entry.units),
+            Operation::Min | Operation::Last => entry.units,
+        };
+        self.samples = self.samples.saturating_add(entry.samples);
+        // One figure an hour: what lies beyond the widest limit that keeps overage.
+        let overage = entry.overage.iter().copied().max_by_key(|overage| overage.abs());
+        self.overage = self.overage.saturating_add(overage.unwrap_or_default());
+    }
+}
+
+/// Everything not folded yet, by counter.
+pub(crate) type UnfoldedMap = HashMap<CounterKey, Unfolded>;
+
+#[derive(Default)]
+pub(crate) struct Live {
+    counters: HashMap<CounterKey, Packed>,
+    pub(crate) unfolded: UnfoldedMap,
+    denied: usize,
+    max: usize,
+}
+
+impl Live {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, ..Self::default() }
+    }
+
+    /// Takes in a committed entry and the state it packs to.
+    pub(crate) fn commit(&mut self, entry: &Entry, state: Packed) {
+        let unfolded = self.unfolded.entry(entry.counter.clone()).or_insert_with(Unfolded::new);
+        unfolded.add(entry);
+        unfolded.state = Some(state.clone());
+        self.counters.insert(entry.counter.clone(), state);
+    }
+
+    /// Notes a refused demand.
+    pub(crate) fn deny(&mut self, key: &CounterKey, bucket: Timestamp, operation: Operation) {
+        if self.denied >= DENIED_MAX {
+            return;
+        }
+        self.denied += 1;
+        let unfolded = self.unfolded.entry(key.clone()).or_insert_with(Unfolded::new);
+        if let Some(gain) = unfolded.hour(bucket, operation) {
+            gain.denied += 1;
+        }
+    }
+
+    /// Hands out what is to be folded, and begins anew.
+    pub(crate) fn take_unfolded(&mut self) -> UnfoldedMap {
+        self.denied = 0;
+        std::mem::take(&mut self.unfolded)
+    }
+
+    /// A counter found in the ledger's tail at start.
+    pub(crate) fn keep(&mut self, key: &CounterKey, unfolded: &Unfolded) {
+        if let Some(state) = &unfolded.state {
+            self.counters.insert(key.clone(), state.clone());
+        }
+    }
+
+    /// Drops counters that are folded and quiet while there are more than may be.
+    pub(crate) fn evict(&mut self, folded: impl Iterator<Item = CounterKey>) {
+        for key in folded {
+            if self.counters.len() <= self.max {
+                return;
+            }
+            if !self.unfolded.contains_key(&key) {
+                self.counters.remove(&key);
+            }
+        }
+    }
+
+    /// The committed counter; a new one where there is none.
+    pub(crate) fn load(
+        &mut self,
+        conn: &mut SqliteConnection,
+        key: &CounterKey,
+    ) -> Result<Counter, StoreError> {
+        if let Some(packed) = self.counters.get(key) {
+            return unpack_counter(packed).map_err(corrupt);
+        }
+        let Some(state) = usage::counter_row(conn, key)? else { return Ok(Counter::default()) };
+        let counter = unpack_counter(&state).map_err(corrupt)?;
+        self.counters.insert(key.clone(), state.into());
+        Ok(counter)
+    }
+}
+
+pub(crate) fn corrupt(error: LedgerError) -> StoreError {
+    StoreError::Corrupt(error.to_string())
+}
+
+/// The counters as a batch sees them: the committed ones, with what this batch holds open besides.
+pub(crate) struct Running<'a> {
+    pub(crate) live: &'a mut Live,
+    pub(crate) conn: &'a mut SqliteConnection,
+    pub(crate) holds: &'a Holds,
+    /// Units that demands of this batch hold open, not visible in `holds` yet.
+    pub(crate) opened: HashMap<CounterKey, i64>,
+}
+
+impl Counters for Running<'_> {
+    fn load(&mut self, key: &CounterKey) -> Result<Counter, StoreError> {
+        self.live.load(self.conn, key)
+    }
+
+    fn held(&self, key: &CounterKey) -> i64 {
+        self.holds.of(key).saturating_add(self.opened.get(key).copied().unwrap_or_default())
+    }
+}

@@ -1,0 +1,80 @@
+//! The schema: pending migrations are run at open, in order; a database of a newer program is refused. And whose
+//! database it is: the deployment's name, and the check that the master key is the right one.
+
+use super::connection::open_error;
+use super::error::store_error;
+use crate::OpenError;
+use crate::secrets::Secrets;
+use crate::sqlite::schema::server_state;
+use diesel::prelude::*;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use rand::RngExt;
+use tracktags_core::time::Timestamp;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const DEPLOYMENT: &str = "deployment";
+const MASTER_KEY_CHECK: &str = "master_key_check";
+
+/// Brings the schema up to date.
+pub(super) fn run(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+    use diesel::migration::{Migration, MigrationSource};
+    let source: &dyn MigrationSource<diesel::sqlite::Sqlite> = &MIGRATIONS;
+    let known: Vec<String> = source
+        .migrations()
+        .map_err(OpenError::Migration)?
+        .iter()
+        .map(|migration: &Box<dyn Migration<diesel::sqlite::Sqlite>>| migration.name().version().to_string())
+        .collect();
+    let applied = conn.applied_migrations().map_err(|error| damaged(error))?;
+    if let Some(newer) = applied.iter().map(ToString::to_string).find(|version| !known.contains(version)) {
+        let known = known.last().cloned().unwrap_or_default();
+        return Err(OpenError::SchemaNewer { found: newer, known });
+    }
+    conn.run_pending_migrations(MIGRATIONS).map(drop).map_err(OpenError::Migration)
+}
+
+/// A file that is no database, or a damaged one, is named as such.
+fn damaged(error: tracktags_core::error::Cause) -> OpenError {
+    match error.downcast::<diesel::result::Error>() {
+        Ok(error) => open_error(*error),
+        Err(error) => OpenError::Migration(error),
+    }
+}
+
+/// The name of this deployment, made at the first open; and the refusal of a wrong master key, before any customer
+/// is refused for it.
+pub(super) fn identify_database(
+    conn: &mut SqliteConnection,
+    secrets: &Secrets,
+    now: Timestamp,
+) -> Result<String, OpenError> {
+    let _ = now;
+    conn.immediate_transaction(|conn| {
+        let known: Vec<(String, String)> =
+            server_state::table.select((server_state::name, server_state::value)).load(conn)?;
+        let find = |name: &str| known.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        match find(MASTER_KEY_CHECK) {
+            Some(check) if !secrets.is_check(&check) => return Ok(None),
+            Some(_) => {}
+            None => put(conn, MASTER_KEY_CHECK, &secrets.check())?,
+        }
+        let deployment = match find(DEPLOYMENT) {
+            Some(deployment) => deployment,
+            None => {
+                let deployment = format!("{:016x}", rand::rng().random::<u64>());
+                put(conn, DEPLOYMENT, &deployment)?;
+                deployment
+            }
+        };
+        Ok(Some(deployment))
+    })
+    .map_err(|error: diesel::result::Error| super::to_open_error(store_error(error)))?
+    .ok_or(OpenError::WrongMasterKey)
+}
+
+fn put(conn: &mut SqliteConnection, name: &str, value: &str) -> QueryResult<()> {
+    diesel::insert_into(server_state::table)
+        .values((server_state::name.eq(name), server_state::value.eq(value)))
+        .execute(conn)
+        .map(drop)
+}

@@ -1,0 +1,196 @@
+//! The SQLite engine: one node, one file, one writer thread.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connection` | the writer's connection, the readers, the lock file |
+//! | `writer` | the one thread that writes |
+//! | `batch` | THE transaction |
+//! | `live`, `versions` | counters and configuration versions as the writer knows them |
+//! | `fold` | ledger → counters and history, retention, start |
+//! | `side` | the thread that checkpoints and sorts |
+//! | `usage` | rows of usage |
+//! | `keys`, `accounts`, `limits`, `metrics`, `terms`, `changes` | rows of configuration |
+//! | `identify` | look-ups of keys this node does not know, gathered and paced |
+//! | `verify` | the books, checked |
+
+mod accounts;
+mod batch;
+mod changes;
+mod connection;
+mod error;
+mod fold;
+mod identify;
+mod keys;
+mod limits;
+mod live;
+mod metrics;
+mod migrate;
+mod rows;
+mod schema;
+mod side;
+mod store;
+mod terms;
+#[cfg(test)]
+mod testing;
+mod usage;
+pub(crate) mod verify;
+mod versions;
+mod writer;
+
+use crate::admission::{Admission, Holds, Queue};
+use crate::cache::Caches;
+use crate::health::{Condition, Health};
+use crate::secrets::Secrets;
+use crate::{Node, OpenError, OpenOptions};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tracktags_core::batch::CutCache;
+use tracktags_core::time::Timestamp;
+
+/// What is looked through for damage at start; the ledger's runs behind it.
+const CHECKED_TABLES: &[&str] = &[
+    "businesses",
+    "business_keys",
+    "customers",
+    "customer_keys",
+    "plans",
+    "plan_limits",
+    "metrics",
+    "config_versions",
+    "config_changes",
+    "counters",
+    "usage_history",
+    "ledger_position",
+];
+
+/// The threads behind an open store.
+pub(crate) struct Engine {
+    queue: Arc<Queue>,
+    condition: Arc<Mutex<Condition>>,
+    writer: Option<JoinHandle<()>>,
+    side: side::Side,
+}
+
+impl Engine {
+    pub(crate) fn health(&self) -> Health {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).health()
+    }
+
+    /// Ends in order; whoever still waits is answered.
+    pub(crate) fn close(mut self) {
+        self.end(false);
+    }
+
+    fn end(&mut self, abrupt: bool) {
+        self.queue.close(abrupt);
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer had panicked");
+        }
+        self.side.close();
+    }
+}
+
+impl Drop for Engine {
+    /// Without [`close`](Self::close) this is a kill: nothing is folded, the next start reads the ledger's tail.
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            self.end(true);
+        }
+    }
+}
+
+/// Opens the file: lock, schema, master key, damage, tail; then the threads start.
+pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError> {
+    let lock = connection::FileLock::take(path)?;
+    drop(connection::private_file(path)?);
+    let secrets = Secrets::derive(&options.master_keys).ok_or(OpenError::NoMasterKey)?;
+    let mut conn = connection::open_writer(path, options.durability)?;
+    migrate::run(&mut conn)?;
+    let deployment = migrate::identify_database(&mut conn, &secrets, options.clock.now())?;
+    let position = usage::position(&mut conn).map_err(OpenError::Database)?;
+    if !position.clean_stop {
+        tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");
+        connection::quick_check(&mut conn, CHECKED_TABLES).map_err(to_open_error)?;
+    }
+    usage::set_clean_stop(&mut conn, false).map_err(to_open_error)?;
+    let condition = Arc::new(Mutex::new(Condition::default()));
+    let queue = Arc::new(Queue::new(options.limits.queue_entries_max, options.limits.wait_ms_max));
+    let holds = Arc::new(Holds::default());
+    let (sorter, passes) = channel();
+    let data_version = connection::data_version(&mut conn).map_err(to_open_error)?;
+    let now = instant();
+    let mut writer = writer::Writer {
+        conn,
+        path: path.to_owned(),
+        durability: options.durability,
+        limits: options.limits,
+        clock: Arc::clone(&options.clock),
+        boot: boot_id(),
+        next_batch: 1,
+        data_version,
+        versions: versions::VersionTable::default(),
+        live: live::Live::new(options.limits.counters_live_max),
+        cuts: CutCache::default(),
+        holds: Arc::clone(&holds),
+        queue: Arc::clone(&queue),
+        packed: Vec::new(),
+        folding: fold::Folding::new(sorter, position.folded_to, now),
+        condition: Arc::clone(&condition),
+        store_failed: false,
+        latest: Timestamp::from_micros(0),
+        slot: writer::Slotting::new(now),
+        _lock: lock,
+    };
+    writer.read_back().map_err(to_open_error)?;
+    let side = side::Side::start(path, passes, Arc::clone(&condition), options.limits.wal_bytes_max)?;
+    let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
+    let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
+    queue.attach(thread.thread().clone());
+    let admission = Admission { queue: Arc::clone(&queue), holds };
+    let store: Arc<dyn tracktags_core::traits::Store> = Arc::new(store::SqliteStore {
+        jobs,
+        readers: connection::Readers::open(path)?,
+        identify: identify::Lane::start(path, secrets.clone())?,
+        caches: Caches::new(options.limits.cache_entries_max),
+        secrets: secrets.clone(),
+        clock: options.clock,
+        admission: admission.clone(),
+    });
+    Ok(Node {
+        store,
+        admission,
+        hasher: secrets.hasher().clone(),
+        older_hashers: secrets.hashers().skip(1).cloned().collect(),
+        cursor_key: secrets.cursor_key(),
+        admin_pepper: secrets.admin_pepper(),
+        deployment,
+        engine: Engine { queue, condition, writer: Some(thread), side },
+    })
+}
+
+pub(super) fn to_open_error(error: tracktags_core::error::StoreError) -> OpenError {
+    match error {
+        tracktags_core::error::StoreError::Corrupt(detail) => OpenError::Corrupt(detail),
+        other => OpenError::Database(other),
+    }
+}
+
+fn spawn(name: &str, path: &Path, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(|source| OpenError::File { path: path.to_owned(), source })
+}
+
+#[expect(clippy::disallowed_methods, reason = "where the folds' rhythm begins; decides nothing")]
+fn instant() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Names this run of the server in the ledger.
+fn boot_id() -> String {
+    use rand::RngExt;
+    format!("boot_{:032x}", rand::rng().random::<u128>())
+}

@@ -1,0 +1,54 @@
+//! The side thread: a passive checkpoint five times a second, and the sorting of folds.
+
+use super::connection;
+use super::fold::{self, Pass};
+use crate::OpenError;
+use crate::health::{Alert, Condition};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
+
+pub(super) struct Side {
+    stop: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Side {
+    pub(super) fn start(
+        path: &Path,
+        passes: Receiver<Pass>,
+        condition: Arc<Mutex<Condition>>,
+        wal_bytes_max: u64,
+    ) -> Result<Self, OpenError> {
+        let (stop, stopped) = channel();
+        let mut conn = connection::open_checkpointer(path)?;
+        let file: PathBuf = path.to_owned();
+        let checkpoints = move || {
+            while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
+                if let Err(error) = connection::checkpoint_passive(&mut conn) {
+                    tracing::warn!(%error, "a checkpoint failed");
+                }
+                let bytes = connection::wal_bytes(&file);
+                let reason = (bytes > wal_bytes_max)
+                    .then(|| format!("the write-ahead log passes {wal_bytes_max} bytes: a reader pins it"));
+                condition.lock().unwrap_or_else(PoisonError::into_inner).set(Alert::WalBytes, reason);
+            }
+        };
+        let checkpoints = super::spawn("tracktags-checkpoint", path, checkpoints)?;
+        let sorter = super::spawn("tracktags-sort", path, move || fold::sort_passes(&passes))?;
+        Ok(Self { stop: Some(stop), threads: vec![checkpoints, sorter] })
+    }
+
+    /// Ends both threads; the sorter ends when the writer is gone.
+    pub(super) fn close(&mut self) {
+        drop(self.stop.take());
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The store's traits on SQLite: reads on the readers, changes as jobs of the writer.
+
+use super::connection::Readers;
+use super::identify::Lane;
+use super::writer::Jobs;
+use super::{accounts, keys, limits, terms};
+use crate::admission::Admission;
+use crate::cache::Caches;
+use crate::secrets::Secrets;
+use diesel::SqliteConnection;
+use std::sync::Arc;
+use tracktags_core::accounts::{Account, Business, BusinessId, Customer, CustomerId, Identity, Settings};
+use tracktags_core::batch::{Outcome, read_state};
+use tracktags_core::demand::Operation;
+use tracktags_core::error::StoreError;
+use tracktags_core::keys::KeyHash;
+use tracktags_core::limits::{Limit, Plan, Terms};
+use tracktags_core::time::Timestamp;
+use tracktags_core::traits::{
+    AccountStore, AccountUsage, Clock, CreatedKey, CustomerFields, CustomerQuery, KeyOwner, KeyRecord,
+    KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricUsage, NewBusiness, NewKey, NewLimit, Page,
+    PageRequest, PlanFields, SettingsChange, StoreFuture, TermsStore,
+};
+
+/// The store of one node.
+pub(crate) struct SqliteStore {
+    pub(super) jobs: Jobs,
+    pub(super) readers: Readers,
+    pub(super) identify: Lane,
+    pub(super) caches: Caches,
+    pub(super) secrets: Secrets,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) admission: Admission,
+}
+
+impl SqliteStore {
+    /// A read in one snapshot at the clock's now.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        let now = self.clock.now();
+        Box::pin(self.readers.read(move |conn| read(conn, now)))
+    }
+
+    /// A change in a transaction of its own.
+    fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        Box::pin(self.jobs.change(change))
+    }
+}
+
+impl Ledger for SqliteStore {
+    fn commit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>> {
+        Box::pin(async move {
+            let answers = self.admission.submit_all(operations)?;
+            let mut outcomes = Vec::with_capacity(answers.len());
+            for outcome in answers {
+                outcomes.push(outcome.await?);
+            }
+            Ok(outcomes)
+        })
+    }
+
+    fn usage(&self, terms: Arc<Terms>, place: Option<usize>) -> StoreFuture<'_, AccountUsage> {
+        Box::pin(self.jobs.run(move |writer| {
+            let as_of = writer.now();
+            let places = match place {
+                Some(place) => place..place.saturating_add(1),
+                None => 0..terms.limits.metrics().len(),
+            };
+            let mut metrics = Vec::with_capacity(places.len());
+            for place in places {
+                let Some(entry) = terms.limits.get(place) else { continue };
+                let counter = writer.counter(&entry.counter)?;
+                let held = writer.holds.of(&entry.counter);
+                if let Some(state) = read_state(&terms, place, &counter, as_of, &mut writer.cuts) {
+                    metrics.push(MetricUsage { state, held });
+                }
+            }
+            Ok(AccountUsage { as_of, metrics })
+        }))
+    }
+}
+
+impl KeyStore for SqliteStore {
+    fn cached_identity(&self, hash: &KeyHash) -> Option<Arc<Identity>> {
+        self.caches.identity(hash)
+    }
+
+    fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Option<Arc<Identity>>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let known = self.caches.identity(&hash).is_some();
+            if !known && self.caches.is_unknown(&hash, now) {
+                return Ok(None);
+            }
+            let found = if known {
+                let secrets = self.secrets.clone();
+                self.readers
+                    .read(move |conn| terms::identify(conn, now, &secrets, hash, claimed.as_ref()))
+                    .await?
+            } else {
+                self.identify.look(hash, claimed, now).await?
+            };
+            let found = found.map(Arc::new);
+            self.caches.note_identity(hash, found.as_ref());
+            if found.is_none() {
+                self.caches.note_unknown(hash, now);
+            }
+            Ok(found)
+        })
+    }
+
+    fn create_key(&self, key: NewKey) -> StoreFuture<'_, CreatedKey> {
+        let secrets = self.secrets.clone();
+        self.change(move |conn, now| keys::create_key(conn, now, &secrets, key))
+    }
+
+    fn keys(&self, owner: KeyOwner, page: PageRequest) -> StoreFuture<'_, Page<KeyRecord>> {
+        self.read(move |conn, now| keys::keys(conn, now, &owner, page))
+    }
+
+    fn key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord> {
+        self.read(move |conn, now| keys::key(conn, now, &owner, &id_or_name))
+    }
+
+    fn revoke_key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord> {
+        self.change(move |conn, now| keys::revoke_key(conn, now, &owner, &id_or_name))
+    }
+}
+
+impl TermsStore for SqliteStore {
+    fn cached_terms(&self, account: &Account) -> Option<Arc<Terms>> {
+        self.caches.terms(account)
+    }
+
+    fn read_terms(&self, account: Account) -> StoreFuture<'_, Option<Arc<Terms>>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let wanted = account.clone();
+            let found = self.readers.read(move |conn| terms::terms(conn, now, &wanted)).await?.map(Arc::new);
+            self.caches.note_terms(&account, found.as_ref());
+            Ok(found)
+        })
+    }
+
+    fn read_afresh(
+        &self,
+        hash: KeyHash,
+        claimed: Option<CustomerId>,
+        account: Account,
+    ) -> StoreFuture<'_, Option<(Arc<Identity>, Option<Arc<Terms>>)>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let (wanted, secrets) = (account.clone(), self.secrets.clone());
+            let (identity, terms) = self
+                .readers
+                .read(move |conn| {
+                    let identity = terms::identify(conn, now, &secrets, hash, claimed.as_ref())?;
+                    Ok((identity, terms::terms(conn, now, &wanted)?))
+                })
+                .await?;
+            let (identity, terms) = (identity.map(Arc::new), terms.map(Arc::new));
+            self.caches.note_identity(hash, identity.as_ref());
+            self.caches.note_terms(&account, terms.as_ref());
+            Ok(identity.map(|identity| (identity, terms)))
+        })
+    }
+}
+
+impl AccountStore for SqliteStore {
+    fn create_business(&self, business: NewBusiness) -> StoreFuture<'_, Business> {
+        self.change(move |conn, now| accounts::create_business(conn, now, business))
+    }
+
+    fn business(&self, id: BusinessId) -> StoreFuture<'_, Business> {
+        self.read(move |conn, _| accounts::business(conn, &id))
+    }
+
+    fn businesses(&self, text: Option<String>, page: PageRequest) -> StoreFuture<'_, Page<Business>> {
+        self.read(move |conn, _| accounts::businesses(conn, text.as_deref(), page))
+    }
+
+    fn update_business(
+        &self,
+        id: BusinessId,
+        business_name: Option<String>,
+        email: Option<String>,
+    ) -> StoreFuture<'_, Business> {
+        self.change(move |conn, now| accounts::update_business(conn, now, &id, business_name, email))
+    }
+
+    fn settings(&self, id: BusinessId) -> StoreFuture<'_, Settings> {
+        self.read(move |conn, _| accounts::settings(conn, &id))
+    }
+
+    fn update_settings(&self, id: BusinessId, change: SettingsChange) -> StoreFuture<'_, Settings> {
+        self.change(move |conn, now| accounts::update_settings(conn, now, &id, change))
+    }
+
+    fn create_customer(
+        &self,
+        business: BusinessId,
+        customer: CustomerId,
+        fields: CustomerFields,
+    ) -> StoreFuture<'_, Customer> {
+        self.change(move |conn, now| accounts::create_customer(conn, now, &business, &customer, fields))
+    }
+
+    fn customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, Customer> {
+        self.read(move |conn, now| accounts::customer(conn, now, &business, &customer))
+    }
+
+    fn customers(&self, query: CustomerQuery) -> StoreFuture<'_, Page<Customer>> {
+        self.read(move |conn, now| accounts::customers(conn, now, &query))
+    }
+
+    fn update_customer(
+        &self,
+        business: BusinessId,
+        customer: CustomerId,
+        fields: CustomerFields,
+    ) -> StoreFuture<'_, Customer> {
+        self.change(move |conn, now| accounts::update_customer(conn, now, &business, &customer, fields))
+    }
+
+    fn delete_customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, ()> {
+        self.change(move |conn, now| accounts::delete_customer(conn, now, &business, &customer))
+    }
+}
+
+impl LimitStore for SqliteStore {
+    fn create_plan(&self, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan> {
+        self.change(move |conn, now| limits::create_plan(conn, now, &business, fields))
+    }
+
+    fn plan(&self, business: BusinessId, id: String) -> StoreFuture<'_, Plan> {
+        self.read(move |conn, _| limits::plan(conn, &business, &id))
+    }
+
+    fn plans(&self, business: BusinessId, page: PageRequest) -> StoreFuture<'_, Page<Plan>> {
+        self.read(move |conn, _| limits::plans(conn, &business, page))
+    }
+
+    fn update_plan(&self, business: BusinessId, id: String, fields: PlanFields) -> StoreFuture<'_, Plan> {
+        self.change(move |conn, now| limits::update_plan(conn, now, &business, &id, fields))
+    }
+
+    fn delete_plan(&self, business: BusinessId, id: String, force: bool) -> StoreFuture<'_, ()> {
+        self.change(move |conn, now| limits::delete_plan(conn, now, &business, &id, force))
+    }
+
+    fn create_limit(&self, limit: NewLimit) -> StoreFuture<'_, Limit> {
+        self.change(move |conn, now| limits::create_limit(conn, now, limit))
+    }
+
+    fn limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, Limit> {
+        self.read(move |conn, _| limits::limit(conn, &business, &id))
+    }
+
+    fn limits(&self, query: LimitQuery) -> StoreFuture<'_, Page<Limit>> {
+        self.read(move |conn, _| limits::limits(conn, &query))
+    }
+
+    fn update_limit(&self, business: BusinessId, id: String, change: LimitChange) -> StoreFuture<'_, Limit> {
+        self.change(move |conn, now| limits::update_limit(conn, now, &business, &id, change))
+    }
+
+    fn delete_limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, ()> {
+        self.change(move |conn, now| limits::delete_limit(conn, now, &business, &id))
+    }
+}

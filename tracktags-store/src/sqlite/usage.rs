@@ -1,0 +1,275 @@
+//! Rows of usage: the ledger, the counters and the history it folds into, and how far the folds are.
+
+use super::error::store_error;
+use super::live::{Gain, Unfolded};
+use super::schema::{counters, ledger_position, usage_history, usage_ledger};
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
+use tracktags_core::error::StoreError;
+use tracktags_core::metrics::Operation;
+use tracktags_core::time::Timestamp;
+use tracktags_core::usage::CounterKey;
+
+/// A batch's row.
+#[derive(Queryable, Insertable, Debug)]
+#[diesel(table_name = usage_ledger)]
+pub(crate) struct LedgerRow {
+    pub(crate) batch: i64,
+    pub(crate) boot: String,
+    pub(crate) lane: i32,
+    pub(crate) written_at: i64,
+    pub(crate) open_calls: i64,
+    pub(crate) open_units: i64,
+    pub(crate) entries: Vec<u8>,
+}
+
+fn customer_of(key: &CounterKey) -> &str {
+    key.account().customer.as_ref().map_or("", |customer| customer.as_str())
+}
+
+/// Appends a batch.
+pub(crate) fn append(conn: &mut SqliteConnection, row: &LedgerRow) -> Result<(), StoreError> {
+    diesel::insert_into(usage_ledger::table).values(row).execute(conn).map(drop).map_err(store_error)
+}
+
+/// Whether the batch committed: its row is the marker.
+pub(crate) fn is_committed(conn: &mut SqliteConnection, boot: &str, batch: i64) -> Result<bool, StoreError> {
+    let row = usage_ledger::table.filter(usage_ledger::batch.eq(batch)).filter(usage_ledger::boot.eq(boot));
+    diesel::select(diesel::dsl::exists(row)).get_result(conn).map_err(store_error)
+}
+
+/// Batches after `batch`, in order, at most `count_max`.
+pub(crate) fn rows_after(
+    conn: &mut SqliteConnection,
+    batch: i64,
+    count_max: i64,
+) -> Result<Vec<LedgerRow>, StoreError> {
+    usage_ledger::table
+        .filter(usage_ledger::batch.gt(batch))
+        .order(usage_ledger::batch)
+        .limit(count_max)
+        .load(conn)
+        .map_err(store_error)
+}
+
+/// A counter as last folded.
+pub(crate) fn counter_row(
+    conn: &mut SqliteConnection,
+    key: &CounterKey,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let account = key.account();
+    counters::table
+        .filter(counters::business_id.eq(account.business.as_str()))
+        .filter(counters::customer_id.eq(customer_of(key)))
+        .filter(counters::metric_name.eq(key.metric().as_str()))
+        .select(counters::state)
+        .first(conn)
+        .optional()
+        .map_err(store_error)
+}
+
+/// Writes what a counter gained.
+pub(crate) fn fold(
+    conn: &mut SqliteConnection,
+    key: &CounterKey,
+    unfolded: &Unfolded,
+) -> Result<(), StoreError> {
+    let account = key.account();
+    let (business, customer, metric) = (account.business.as_str(), customer_of(key), key.metric().as_str());
+    if let Some(state) = &unfolded.state {
+        let row = (
+            counters::business_id.eq(business),
+            counters::customer_id.eq(customer),
+            counters::metric_name.eq(metric),
+            counters::state.eq(&**state),
+        );
+        diesel::insert_into(counters::table)
+            .values(row)
+            .on_conflict((counters::business_id, counters::customer_id, counters::metric_name))
+            .do_update()
+            .set(counters::state.eq(excluded(counters::state)))
+            .execute(conn)
+            .map_err(store_error)?;
+    }
+    for (bucket, operation, gain) in &unfolded.hours {
+        let merged = match operation {
+            Operation::Sum | Operation::Count | Operation::Avg => *gain,
+            Operation::Max | Operation::Min | Operation::Last => {
+                merge(conn, key, *bucket, *operation, *gain)?
+            }
+        };
+        let row = (
+            usage_history::business_id.eq(business),
+            usage_history::customer_id.eq(customer),
+            usage_history::metric_name.eq(metric),
+            usage_history::bucket.eq(bucket.as_seconds()),
+            usage_history::operation.eq(operation.as_str()),
+            usage_history::units.eq(merged.units),
+            usage_history::samples.eq(merged.samples),
+            usage_history::overage.eq(merged.overage),
+            usage_history::denied.eq(merged.denied),
+        );
+        diesel::insert_into(usage_history::table)
+            .values(row)
+            .on_conflict((
+                usage_history::business_id,
+                usage_history::customer_id,
+                usage_history::metric_name,
+                usage_history::bucket,
+            ))
+            .do_update()
+            .set((
+                usage_history::units.eq(usage_history::units + excluded(usage_history::units)),
+                usage_history::samples.eq(usage_history::samples + excluded(usage_history::samples)),
+                usage_history::overage.eq(usage_history::overage + excluded(usage_history::overage)),
+                usage_history::denied.eq(usage_history::denied + excluded(usage_history::denied)),
+            ))
+            .execute(conn)
+            .map_err(store_error)?;
+    }
+    Ok(())
+}
+
+/// For operations that do not add up: the difference that turns the kept value into the merged one.
+fn merge(
+    conn: &mut SqliteConnection,
+    key: &CounterKey,
+    bucket: Timestamp,
+    operation: Operation,
+    gain: Gain,
+) -> Result<Gain, StoreError> {
+    let account = key.account();
+    let kept: Option<(i64, i64)> = usage_history::table
+        .filter(usage_history::business_id.eq(account.business.as_str()))
+        .filter(usage_history::customer_id.eq(customer_of(key)))
+        .filter(usage_history::metric_name.eq(key.metric().as_str()))
+        .filter(usage_history::bucket.eq(bucket.as_seconds()))
+        .select((usage_history::units, usage_history::samples))
+        .first(conn)
+        .optional()
+        .map_err(store_error)?;
+    let Some((units, samples)) = kept.filter(|(_, samples)| *samples > 0) else { return Ok(gain) };
+    let _ = samples;
+    let merged = match operation {
+        _ if gain.samples == 0 => units,
+        Operation::Max => units.max(gain.units),
+        Operation::Min => units.min(gain.units),
+        Operation::Last | Operation::Sum | Operation::Count | Operation::Avg => gain.units,
+    };
+    Ok(Gain { units: merged.saturating_sub(units), ..gain })
+}
+
+/// How far the folds are.
+#[derive(Debug, Clone)]
+pub(crate) struct Position {
+    /// Everything up to this batch is folded.
+    pub(crate) folded_to: i64,
+    /// A pass that was cut short: its last batch, and the last counter it wrote.
+    pub(crate) pass: Option<(i64, CounterKey)>,
+    /// The last stop was in order.
+    pub(crate) clean_stop: bool,
+}
+
+impl Position {
+    /// Whether the rows of this counter hold the batch already.
+    pub(crate) fn is_folded(&self, batch: i64, key: &CounterKey) -> bool {
+        batch <= self.folded_to || self.pass.as_ref().is_some_and(|(to, last)| batch <= *to && key <= last)
+    }
+}
+
+#[derive(Queryable)]
+struct PositionRow {
+    folded_to: i64,
+    pass_to: Option<i64>,
+    business: Option<String>,
+    customer: Option<String>,
+    metric: Option<String>,
+    clean_stop: i32,
+}
+
+/// Reads how far the folds are.
+pub(crate) fn position(conn: &mut SqliteConnection) -> Result<Position, StoreError> {
+    let row = ledger_position::table
+        .select((
+            ledger_position::folded_to,
+            ledger_position::pass_to,
+            ledger_position::pass_business,
+            ledger_position::pass_customer,
+            ledger_position::pass_metric,
+            ledger_position::clean_stop,
+        ))
+        .first::<PositionRow>(conn)
+        .map_err(store_error)?;
+    let key = match (row.business, row.customer, row.metric) {
+        (Some(business), Some(customer), Some(metric)) => Some(key_of(&business, &customer, &metric)?),
+        _ => None,
+    };
+    Ok(Position { folded_to: row.folded_to, pass: row.pass_to.zip(key), clean_stop: row.clean_stop != 0 })
+}
+
+/// A counter's key from its columns; an empty customer is the business's own account.
+pub(crate) fn key_of(business: &str, customer: &str, metric: &str) -> Result<CounterKey, StoreError> {
+    let bad = |_name| StoreError::Corrupt("a counter's row has a malformed id".to_owned());
+    let business = BusinessId::parse(business).map_err(bad)?;
+    let customer = if customer.is_empty() { None } else { Some(CustomerId::parse(customer).map_err(bad)?) };
+    Ok(CounterKey::new(Account { business, customer }, MetricName::parse(metric).map_err(bad)?))
+}
+
+/// A pass up to batch `to` has written the counters up to `last`.
+pub(crate) fn set_pass(conn: &mut SqliteConnection, to: i64, last: &CounterKey) -> Result<(), StoreError> {
+    diesel::update(ledger_position::table)
+        .set((
+            ledger_position::pass_to.eq(to),
+            ledger_position::pass_business.eq(last.account().business.as_str()),
+            ledger_position::pass_customer.eq(customer_of(last)),
+            ledger_position::pass_metric.eq(last.metric().as_str()),
+        ))
+        .execute(conn)
+        .map(drop)
+        .map_err(store_error)
+}
+
+/// Everything up to `folded_to` is folded, and no pass runs.
+pub(crate) fn set_position(conn: &mut SqliteConnection, folded_to: i64) -> Result<(), StoreError> {
+    diesel::update(ledger_position::table)
+        .set((ledger_position::folded_to.eq(folded_to), ledger_position::pass_to.eq(None::<i64>)))
+        .execute(conn)
+        .map(drop)
+        .map_err(store_error)
+}
+
+/// Notes that the server runs (`false`) or stopped in order (`true`).
+pub(crate) fn set_clean_stop(conn: &mut SqliteConnection, clean: bool) -> Result<(), StoreError> {
+    diesel::update(ledger_position::table)
+        .set(ledger_position::clean_stop.eq(i32::from(clean)))
+        .execute(conn)
+        .map(drop)
+        .map_err(store_error)
+}
+
+/// Removes up to `count_max` folded batches written before `before`, the oldest first; how many went.
+pub(crate) fn prune(
+    conn: &mut SqliteConnection,
+    folded_to: i64,
+    before: Timestamp,
+    count_max: i64,
+) -> Result<usize, StoreError> {
+    let oldest = usage_ledger::table
+        .select(diesel::dsl::min(usage_ledger::batch))
+        .first::<Option<i64>>(conn)
+        .map_err(store_error)?;
+    let Some(oldest) = oldest else { return Ok(0) };
+    let upto = folded_to.min(oldest.saturating_add(count_max));
+    // The range ends before the first that is too young: a clock that stepped must not leave a hole.
+    let young = usage_ledger::table
+        .filter(usage_ledger::batch.between(oldest, upto))
+        .filter(usage_ledger::written_at.ge(before.as_micros()))
+        .select(diesel::dsl::min(usage_ledger::batch))
+        .first::<Option<i64>>(conn)
+        .map_err(store_error)?;
+    let upto = young.map_or(upto, |young| young.saturating_sub(1));
+    diesel::delete(usage_ledger::table.filter(usage_ledger::batch.between(oldest, upto)))
+        .execute(conn)
+        .map_err(store_error)
+}

@@ -1,0 +1,5 @@
+//! The store through its public surface: the engine against the model, and what the files say afterwards.
+
+mod durability;
+mod ledger;
+mod support;
