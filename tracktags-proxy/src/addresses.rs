@@ -57,10 +57,7 @@ const SPECIAL_V6: &[Ipv6Net] = &[
 ];
 
 /// What class `open` may reach beside public addresses: loopback and private (unique local) ones.
-const OPEN_V6: &[Ipv6Net] = &[
-    Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128),
-    v6(0xfc00, 0, 0, 7),
-];
+const OPEN_V6: &[Ipv6Net] = &[Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), v6(0xfc00, 0, 0, 7)];
 
 /// Metadata services with a private IPv6 address (AWS, Google).
 const METADATA_V6: &[Ipv6Net] = &[

@@ -78,7 +78,8 @@ impl Guard {
         }
         let name = host.strip_suffix('.').unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|error| UpstreamError::Tls(Box::new(error)))?;
-        let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, TokioIo::new(TokioIo::new(tcp)));
+        let handshake =
+            TlsConnector::from(Arc::clone(&self.tls)).connect(name, TokioIo::new(TokioIo::new(tcp)));
         let stream = timeout(self.tls_timeout, handshake)
             .await
             .map_err(|_late| UpstreamError::TimedOut { phase: Phase::Tls })?
@@ -109,7 +110,12 @@ impl Guard {
     }
 
     /// Opens a socket to the first address that takes it.
-    async fn open(&self, addresses: &[IpAddr], port: u16, class: TargetClass) -> Result<TcpStream, UpstreamError> {
+    async fn open(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        class: TargetClass,
+    ) -> Result<TcpStream, UpstreamError> {
         let attempt = async {
             let mut last = UpstreamError::Connect("no address was tried".into());
             for address in addresses {

@@ -14,16 +14,8 @@ pub const REQUEST_FIELDS_MAX: usize = 64;
 pub const REQUEST_HEADER_BYTES_MAX: usize = 32 * 1_024;
 
 /// Fields that belong to one connection.
-const HOP_BY_HOP: &[HeaderName] = &[
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    EXPECT,
-];
+const HOP_BY_HOP: &[HeaderName] =
+    &[CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, EXPECT];
 
 /// A header that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +38,9 @@ pub enum HeaderFault {
 ///
 /// # Errors
 /// [`HeaderFault`] names the first field that cannot be sent.
-pub fn request_headers<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<HeaderMap, HeaderFault> {
+pub fn request_headers<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<HeaderMap, HeaderFault> {
     let mut headers = HeaderMap::new();
     let mut bytes = 0_usize;
     for (name, value) in pairs {
@@ -57,9 +51,11 @@ pub fn request_headers<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> R
         if headers.len() >= REQUEST_FIELDS_MAX {
             return Err(HeaderFault::TooMany);
         }
-        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_bad| HeaderFault::Name(name.to_owned()))?;
+        let key =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_bad| HeaderFault::Name(name.to_owned()))?;
         let control = value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control());
-        let value = HeaderValue::from_str(value).ok().or_else(|| HeaderValue::from_bytes(value.as_bytes()).ok());
+        let value =
+            HeaderValue::from_str(value).ok().or_else(|| HeaderValue::from_bytes(value.as_bytes()).ok());
         let value = value.filter(|_| !control).ok_or_else(|| HeaderFault::Value(name.to_owned()))?;
         headers.append(key, value);
     }
@@ -67,10 +63,14 @@ pub fn request_headers<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> R
 }
 
 /// The headers that go out: the caller's without what may not, then ours, which win.
-pub(crate) fn outgoing(mut headers: HeaderMap, ours: HeaderMap, authority: &str, has_body: bool) -> HeaderMap {
+pub(crate) fn outgoing(
+    mut headers: HeaderMap,
+    ours: HeaderMap,
+    authority: &str,
+    has_body: bool,
+) -> HeaderMap {
     drop_connection_fields(&mut headers);
-    let dropped: Vec<HeaderName> =
-        headers.keys().filter(|name| !may_go_out(name)).cloned().collect();
+    let dropped: Vec<HeaderName> = headers.keys().filter(|name| !may_go_out(name)).cloned().collect();
     for name in dropped {
         headers.remove(name);
     }

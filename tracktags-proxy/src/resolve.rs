@@ -64,7 +64,10 @@ impl Refused {
         Self { names: Cache::new(REFUSED_MAX), keep }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "ages a memory of refusals; decides only how long it lasts")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ages a memory of refusals; decides only how long it lasts"
+    )]
     pub(crate) fn note(&self, name: &str, class: TargetClass) {
         self.names.insert((name.to_owned(), class), Instant::now());
     }

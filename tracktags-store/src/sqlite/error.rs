@@ -1,5 +1,5 @@
-//! What SQLite says → what the store says. Messages are SQLite's own, fixed texts (`sqlite3_errstr`); diesel hands
-//! out no result code.
+//! What the database says → what the store says. Its messages are fixed texts (`sqlite3_errstr`); diesel hands out
+//! no result code.
 
 use diesel::result::Error;
 use tracktags_core::error::StoreError;

@@ -12,8 +12,8 @@ pub(crate) fn time_text(at: Timestamp) -> String {
     format!("{whole}.{fraction:0<6}Z")
 }
 
-/// A time as SQLite reads it: `2026-01-31`, `2026-01-31 23:00`, `2026-01-31T23:00:00.5+01:00`, … UTC unless it says
-/// otherwise; days beyond a month's end run on into the next, as in SQLite. `None` for anything else.
+/// A time as the database reads it: `2026-01-31`, `2026-01-31 23:00`, `2026-01-31T23:00:00.5+01:00`, … UTC unless it says
+/// otherwise; days beyond a month's end run on into the next, as there. `None` for anything else.
 pub(crate) fn read_time(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.trim_end().split_at_checked(10)?;
     let mut parts = date.split('-').map(number);

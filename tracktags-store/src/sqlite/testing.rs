@@ -7,6 +7,15 @@ use diesel::prelude::*;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
 use tracktags_core::time::Timestamp;
 
+#[path = "testing_accounts.rs"]
+mod accounts_tests;
+#[path = "testing_keys.rs"]
+mod keys_tests;
+#[path = "testing_limits.rs"]
+mod limits_tests;
+#[path = "testing_triggers.rs"]
+mod triggers_tests;
+
 const UP: &str = include_str!("../../migrations/sqlite/00000000000001_configuration/up.sql");
 const DOWN: &str = include_str!("../../migrations/sqlite/00000000000001_configuration/down.sql");
 

@@ -169,6 +169,7 @@ CREATE TABLE plans (
 CREATE UNIQUE INDEX plans_price ON plans (business_id, stripe_price_id) WHERE stripe_price_id IS NOT NULL;
 CREATE UNIQUE INDEX plans_free ON plans (business_id) WHERE is_free = 1;
 CREATE INDEX plans_page ON plans (business_id);
+CREATE INDEX plans_is_free ON plans (business_id, is_free);
 
 -- Limits: of a plan, of a customer, or (neither) of the whole business.
 CREATE TABLE plan_limits (

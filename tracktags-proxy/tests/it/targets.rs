@@ -1,0 +1,380 @@
+//! Target policy: every disguise of a forbidden address is refused before a socket is opened, public ones pass, and
+//! the address table agrees with one that was written independently.
+
+use crate::support::{RawUpstream, proxy, quick};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+use tracktags_core::error::UpstreamError;
+use tracktags_core::keys::PlainKey;
+use tracktags_core::traits::Upstream;
+use tracktags_core::upstreams::TargetClass;
+use tracktags_proxy::{Proxy, ProxyOptions, is_allowed};
+
+/// Forbidden IPv4 addresses, one from each range and its edges.
+const FORBIDDEN: &[&str] = &[
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.255",
+    "100.64.0.1",
+    "100.127.255.255",
+    "127.0.0.1",
+    "127.255.255.255",
+    "169.254.169.254",
+    "169.254.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.1",
+    "192.0.2.1",
+    "192.31.196.1",
+    "192.52.193.1",
+    "192.88.99.1",
+    "192.168.0.1",
+    "192.168.255.255",
+    "192.175.48.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "168.63.129.16",
+];
+
+/// Ways to write an IPv4 address that browsers, and so the parser, take for it.
+fn disguises(address: &str) -> Vec<String> {
+    let four: Ipv4Addr = address.parse().unwrap();
+    let [a, b, c, d] = four.octets();
+    let number = u32::from(four);
+    let wide: String = address
+        .chars()
+        .map(|c| if c == '.' { '。' } else { char::from_u32(0xff10 + c as u32 - 0x30).unwrap() })
+        .collect();
+    let percent: String = address.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let (high, low) = (number >> 16, number & 0xffff);
+    vec![
+        address.to_owned(),
+        format!("{number}"),
+        format!("{number:#x}"),
+        format!("0{number:o}"),
+        format!("{a:#x}.{b:#x}.{c:#x}.{d:#x}"),
+        format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+        format!("{a}.{b}.{}", u32::from(c) << 8 | u32::from(d)),
+        format!("{a}.{}", number & 0x00ff_ffff),
+        format!("{address}."),
+        wide,
+        percent,
+        format!("[::ffff:{address}]"),
+        format!("[::ffff:{high:x}:{low:x}]"),
+        format!("[::{high:x}:{low:x}]"),
+        format!("[64:ff9b::{address}]"),
+        format!("[2002:{high:x}:{low:x}::1]"),
+        format!("[2001:0:{high:x}:{low:x}::1]"),
+        format!("[fe80::5efe:{address}]"),
+        format!("[2a00::5efe:{high:x}:{low:x}]"),
+        format!("[2a00::200:5efe:{high:x}:{low:x}]"),
+    ]
+}
+
+/// Everything else that is refused, whatever it would resolve to.
+const REFUSED: &[&str] = &[
+    "http://localhost/",
+    "http://LOCALHOST/",
+    "http://localhost./",
+    "http://a.localhost/",
+    "http://printer.local/",
+    "http://db.internal/",
+    "http://metadata.google.internal/",
+    "http://metadata/",
+    "http://intranet/",
+    "http://x.localdomain/",
+    "http://[::]/",
+    "http://[::1]/",
+    "http://[fe80::1]/",
+    "http://[fe80::1%25eth0]/",
+    "http://[fc00::1]/",
+    "http://[fd00:ec2::254]/",
+    "http://[fd20:ce::254]/",
+    "http://[fec0::1]/",
+    "http://[ff02::1]/",
+    "http://[100::1]/",
+    "http://[5f00::1]/",
+    "http://[2001:db8::1]/",
+    "http://[3fff::1]/",
+    "http://[2620:4f:8000::1]/",
+    "http://[64:ff9b:1::1]/",
+    "http://example.com:22/",
+    "http://example.com:8080/",
+    "https://example.com:8443/",
+    "http://example.com:0/",
+    "http://user@example.com/",
+    "http://user:pass@example.com/",
+    "http://@example.com/",
+    "ftp://example.com/",
+    "file:///etc/passwd",
+    "gopher://example.com/",
+    "javascript:alert(1)",
+    "data:text/plain,x",
+    "//example.com/",
+    "/path",
+    "example.com",
+    "",
+    "http://",
+    "http:///path",
+    "http://example.com\\@127.0.0.1/",
+    "http://exa mple.com/",
+    "http://example.com/\n",
+    "http://example.com/\u{0}",
+    "\thttp://example.com/",
+    "http:example.com",
+    "http://1.1.1.1.1.1/",
+    "http://256.1.1.1/",
+    "http://[::1/",
+    "http://[zz]/",
+    "http://example.com:99999/",
+    "http://example.com:port/",
+    "ws://example.com/",
+    "http://127.0.0.1:80@example.com/",
+];
+
+const PUBLIC: &[&str] = &[
+    "http://example.com/",
+    "https://example.com/",
+    "https://example.com:443/",
+    "http://example.com:80/a?b=c",
+    "https://api.example.co.uk/v1",
+    "https://EXAMPLE.com/",
+    "https://example.com./",
+    "https://müller.example.com/",
+    "https://xn--mller-kva.example.com/",
+    "http://8.8.8.8/",
+    "http://1.1.1.1/",
+    "https://9.9.9.9/",
+    "http://11.0.0.1/",
+    "http://100.63.255.255/",
+    "http://100.128.0.0/",
+    "http://126.255.255.255/",
+    "http://128.0.0.1/",
+    "http://169.253.255.255/",
+    "http://169.255.0.1/",
+    "http://172.15.255.255/",
+    "http://172.32.0.1/",
+    "http://192.167.255.255/",
+    "http://192.169.0.1/",
+    "http://198.17.255.255/",
+    "http://198.20.0.1/",
+    "http://223.255.255.255/",
+    "http://168.63.129.15/",
+    "http://168.63.129.17/",
+    "http://[2606:4700::1111]/",
+    "http://[2a00:1450:4001:800::200e]/",
+    "https://localhost.example.com/",
+    "https://local.example/",
+];
+
+#[test]
+fn every_disguise_of_a_forbidden_address_is_refused() {
+    let proxy = proxy();
+    let mut forms = 0;
+    for address in FORBIDDEN {
+        for host in disguises(address) {
+            for url in [format!("http://{host}/"), format!("https://{host}/path?x=1")] {
+                forms += 1;
+                let found = proxy.check(&url, TargetClass::Public);
+                let refused = matches!(found, Err(UpstreamError::Blocked | UpstreamError::InvalidTarget(_)));
+                assert!(refused, "{url}: {found:?}");
+            }
+        }
+    }
+    for url in REFUSED {
+        forms += 1;
+        assert!(proxy.check(url, TargetClass::Public).is_err(), "{url}");
+    }
+    assert!(forms >= 400, "{forms}");
+}
+
+#[test]
+fn refused_forms_of_a_listening_address_open_no_socket() {
+    let upstream = RawUpstream::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let proxy = proxy();
+    for host in disguises("127.0.0.1") {
+        assert!(
+            proxy.check(&format!("http://{host}:{}/", upstream.address.port()), TargetClass::Public).is_err()
+        );
+    }
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn public_targets_pass() {
+    assert!(PUBLIC.len() >= 30);
+    for url in PUBLIC {
+        assert!(proxy().check(url, TargetClass::Public).is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn without_a_registered_upstream_the_allow_list_refuses_everything() {
+    for url in PUBLIC {
+        assert!(matches!(proxy().check(url, TargetClass::Allowlist), Err(UpstreamError::Blocked)), "{url}");
+    }
+}
+
+#[test]
+fn open_still_refuses_metadata_and_the_like() {
+    let proxy = proxy();
+    for url in
+        ["http://127.0.0.1:9000/", "http://10.0.0.1/", "http://[::1]:9000/", "http://example.com:8080/"]
+    {
+        assert!(proxy.check(url, TargetClass::Open).is_ok(), "{url}");
+    }
+    for address in ["169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "168.63.129.16"] {
+        for host in disguises(address) {
+            assert!(proxy.check(&format!("http://{host}/"), TargetClass::Open).is_err(), "{host}");
+        }
+    }
+    for url in [
+        "http://[fd00:ec2::254]/",
+        "http://[fe80::1]/",
+        "http://metadata/",
+        "http://metadata.google.internal/",
+    ] {
+        assert!(proxy.check(url, TargetClass::Open).is_err(), "{url}");
+    }
+}
+
+#[test]
+fn our_own_listeners_are_no_target() {
+    let own = "127.0.0.1:18080".parse().unwrap();
+    let echo = "127.0.0.1:18081".parse().unwrap();
+    let options = ProxyOptions {
+        own_listeners: vec![own, echo],
+        own_exceptions: vec![echo],
+        public_host: Some("tracktags.example.com".to_owned()),
+        ..quick()
+    };
+    let proxy = Proxy::new(options).unwrap();
+    for url in [
+        "http://127.0.0.1:18080/",
+        "http://127.0.0.2:18080/",
+        "http://[::1]:18080/",
+        "http://localhost:18080/",
+        "http://tracktags.example.com/",
+    ] {
+        assert!(matches!(proxy.check(url, TargetClass::Open), Err(UpstreamError::Blocked)), "{url}");
+    }
+    assert!(proxy.check("http://127.0.0.1:18081/", TargetClass::Open).is_ok(), "the exception");
+    assert!(proxy.check("http://127.0.0.1:18082/", TargetClass::Open).is_ok(), "another port");
+}
+
+#[test]
+fn a_key_in_the_url_is_refused() {
+    let key = PlainKey::for_business(&mut rand::rngs::StdRng::seed_from_u64(5));
+    for url in [
+        format!("https://example.com/?key={}", key.expose()),
+        format!("https://example.com/{}/x", key.expose()),
+        format!("https://example.com/#{}", key.expose()),
+    ] {
+        assert!(matches!(proxy().check(&url, TargetClass::Public), Err(UpstreamError::InvalidTarget(_))));
+    }
+}
+
+#[test]
+fn a_long_url_is_refused() {
+    let url = |length: usize| format!("https://example.com/{}", "a".repeat(length - 20));
+    assert!(proxy().check(&url(2_048), TargetClass::Public).is_ok());
+    assert!(proxy().check(&url(2_049), TargetClass::Public).is_err());
+}
+
+/// The same rules in another hand: as numbers.
+fn independent(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(four) => {
+            let [a, b, c, d] = four.octets();
+            !(a == 0
+                || a == 10
+                || a == 127
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 169 && b == 254)
+                || (a == 172 && (16..32).contains(&b))
+                || (a == 192 && b == 0 && (c == 0 || c == 2))
+                || (a == 192 && b == 31 && c == 196)
+                || (a == 192 && b == 52 && c == 193)
+                || (a == 192 && b == 88 && c == 99)
+                || (a == 192 && b == 168)
+                || (a == 192 && b == 175 && c == 48)
+                || (a == 198 && (b == 18 || b == 19))
+                || (a == 198 && b == 51 && c == 100)
+                || (a == 203 && b == 0 && c == 113)
+                || (a == 168 && b == 63 && c == 129 && d == 16)
+                || a >= 224)
+        }
+        IpAddr::V6(six) => {
+            let number = u128::from(six);
+            if number >> 32 == 0xffff {
+                return independent(IpAddr::V4(Ipv4Addr::from(u32::try_from(number & 0xffff_ffff).unwrap())));
+            }
+            let first = |bits: u32| number >> (128 - bits);
+            let isatap = matches!((number >> 32) & 0xffff_ffff, 0x0000_5efe | 0x0200_5efe);
+            first(3) == 0b001
+                && !(first(23) == 0x2001_0000 >> 9
+                    || first(32) == 0x2001_0db8
+                    || first(16) == 0x2002
+                    || first(48) == 0x2620_004f_8000
+                    || first(20) == 0x3fff0
+                    || isatap)
+        }
+    }
+}
+
+#[test]
+fn the_edges_of_every_range_agree_with_an_independent_table() {
+    let edges = FORBIDDEN.iter().map(|text| u32::from(text.parse::<Ipv4Addr>().unwrap()));
+    for edge in
+        edges.flat_map(|edge| (0..=32).map(move |bits| edge & u32::MAX.checked_shl(bits).unwrap_or(0)))
+    {
+        for near in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
+            let address = IpAddr::V4(Ipv4Addr::from(near));
+            assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{address}");
+        }
+    }
+    let six = [
+        "2000::",
+        "2001::",
+        "2001:200::",
+        "2001:db8::",
+        "2002::",
+        "2620:4f:8000::",
+        "3fff::",
+        "4000::",
+        "fc00::",
+        "::ffff:0:0",
+        "64:ff9b::",
+    ];
+    for edge in six.map(|text| u128::from(text.parse::<Ipv6Addr>().unwrap())) {
+        for near in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
+            let address = IpAddr::V6(Ipv6Addr::from(near));
+            assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{address}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200_000))]
+
+    #[test]
+    fn random_addresses_agree_with_an_independent_table(four: u32, six: u128, near in 0_u128..1 << 112) {
+        let mapped = Ipv4Addr::from(four).to_ipv6_mapped();
+        let global = Ipv6Addr::from((0x2001_u128 << 112) | near);
+        for address in [
+            IpAddr::V4(Ipv4Addr::from(four)), IpAddr::V6(Ipv6Addr::from(six)), IpAddr::V6(mapped), IpAddr::V6(global),
+            IpAddr::V6(Ipv6Addr::from((six & (u128::MAX >> 3)) | (1 << 125))),
+        ] {
+            prop_assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{}", address);
+        }
+    }
+}

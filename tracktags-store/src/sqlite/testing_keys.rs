@@ -1,0 +1,238 @@
+//! Keys: their rules, and that nobody who can write SQL makes or revives one (T40).
+
+use super::*;
+use crate::secrets::Secrets;
+use crate::sqlite::accounts::{create_customer, delete_customer};
+use crate::sqlite::{keys, terms};
+use tracktags_core::accounts::Identity;
+use tracktags_core::error::{Conflict, StoreError};
+use tracktags_core::keys::KeyHash;
+use tracktags_core::traits::{CreatedKey, CustomerFields, KeyOwner, NewKey, PageRequest};
+
+const ALL: PageRequest = PageRequest { after: None, count_max: 500 };
+
+fn of_customer(id: &str) -> KeyOwner {
+    KeyOwner::Customer(business("b1"), customer(id))
+}
+
+fn of_business() -> KeyOwner {
+    KeyOwner::Business(business("b1"))
+}
+
+fn new(owner: KeyOwner) -> NewKey {
+    NewKey { owner, key_name: None, description: None, expires_at: None }
+}
+
+fn make(conn: &mut SqliteConnection, owner: KeyOwner) -> CreatedKey {
+    keys::create_key(conn, day(1), &secrets(), new(owner)).unwrap()
+}
+
+fn hash(key: &CreatedKey) -> KeyHash {
+    secrets().hasher().hash(key.plain.expose())
+}
+
+fn who(conn: &mut SqliteConnection, key: &CreatedKey, claimed: Option<&str>) -> Option<Identity> {
+    who_at(conn, day(1), &secrets(), hash(key), claimed)
+}
+
+fn who_at(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    secrets: &Secrets,
+    hash: KeyHash,
+    claimed: Option<&str>,
+) -> Option<Identity> {
+    terms::identify(conn, now, secrets, hash, claimed.map(customer).as_ref()).unwrap()
+}
+
+fn conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Conflict {
+    match result {
+        Err(StoreError::Conflict { conflict, .. }) => conflict,
+        other => panic!("no conflict: {other:?}"),
+    }
+}
+
+#[test]
+fn a_key_speaks_for_its_owner() {
+    let conn = &mut two_businesses();
+    let key = make(conn, of_customer("c1"));
+    let found = who(conn, &key, Some("c1")).unwrap();
+    assert_eq!((&*found.key_id, found.customer.unwrap()), (&*key.record.id, customer("c1")));
+    assert_eq!(found.version, changes::version(conn, &business("b1")).unwrap());
+    assert_eq!(key.record.key_name, key.record.id);
+    assert!(key.record.id.starts_with("key_") && key.plain.expose().starts_with("ck_live_c1_"));
+    // The id in the key is another's, or is missing.
+    assert_eq!(who(conn, &key, Some("c2")), None);
+    assert_eq!(who(conn, &key, None), None);
+    let key = make(conn, of_business());
+    assert_eq!(who(conn, &key, None).unwrap().customer, None);
+    assert_eq!(who(conn, &key, Some("c1")), None);
+    // Another master key's hash of the same key is unknown; its row mac would not fit either.
+    let other = Secrets::derive(&[MasterKey::new([8; 32])]).unwrap();
+    assert_eq!(who_at(conn, day(1), &other, hash(&key), None), None);
+    let both = Secrets::derive(&[MasterKey::new([8; 32]), MasterKey::new([7; 32])]).unwrap();
+    let found: Vec<_> = both.hashers().map(|hasher| hasher.hash(key.plain.expose())).collect();
+    assert_eq!(who_at(conn, day(1), &both, found[0], None), None);
+    assert!(who_at(conn, day(1), &both, found[1], None).is_some());
+    assert_eq!(keys::known_hashes(conn, &found).unwrap().into_iter().collect::<Vec<_>>(), vec![found[1]]);
+}
+
+#[test]
+fn an_owner_has_at_most_two_live_keys() {
+    let conn = &mut two_businesses();
+    for owner in [of_customer("c1"), of_business()] {
+        let first = make(conn, owner.clone());
+        make(conn, owner.clone());
+        let third = keys::create_key(conn, day(1), &secrets(), new(owner.clone()));
+        assert_eq!(conflict(third), Conflict::KeyLimitReached);
+        keys::revoke_key(conn, day(1), &owner, &first.record.id).unwrap();
+        make(conn, owner.clone());
+        assert_eq!(keys::keys(conn, day(1), &owner, ALL).unwrap().items.len(), 2);
+    }
+    make(conn, of_customer("c2"));
+}
+
+#[test]
+fn an_expired_key_is_refused_and_makes_room() {
+    let conn = &mut two_businesses();
+    let short = NewKey { expires_at: Some(day(3)), key_name: Some("phone".into()), ..new(of_customer("c1")) };
+    let key = keys::create_key(conn, day(1), &secrets(), short.clone()).unwrap();
+    make(conn, of_customer("c1"));
+    assert_eq!(who(conn, &key, Some("c1")).unwrap().expires_at, Some(day(3)));
+    assert_eq!(who_at(conn, day(3), &secrets(), hash(&key), Some("c1")), None);
+    assert_eq!(keys::keys(conn, day(3), &of_customer("c1"), ALL).unwrap().items.len(), 1);
+    let next = NewKey { expires_at: None, ..short };
+    let next = keys::create_key(conn, day(3), &secrets(), next).unwrap();
+    assert!(who_at(conn, day(3), &secrets(), hash(&next), Some("c1")).is_some());
+}
+
+#[test]
+fn keys_are_found_by_id_or_name() {
+    let conn = &mut two_businesses();
+    let owner = of_customer("c1");
+    let named =
+        NewKey { key_name: Some("phone".into()), description: Some("mine".into()), ..new(owner.clone()) };
+    let key = keys::create_key(conn, day(1), &secrets(), named.clone()).unwrap();
+    assert_eq!(conflict(keys::create_key(conn, day(1), &secrets(), named.clone())), Conflict::KeyNameTaken);
+    for text in ["phone", &key.record.id] {
+        assert_eq!(keys::key(conn, day(1), &owner, text).unwrap(), key.record);
+    }
+    assert!(matches!(keys::key(conn, day(1), &owner, "tablet"), Err(StoreError::NotFound { .. })));
+    assert!(matches!(keys::key(conn, day(1), &of_customer("c2"), "phone"), Err(StoreError::NotFound { .. })));
+    assert!(matches!(keys::keys(conn, day(1), &of_customer("c9"), ALL), Err(StoreError::NotFound { .. })));
+    // A key in its grace (later) holds no slot and may share its name.
+    sql(conn, "UPDATE customer_keys SET slot = NULL");
+    keys::create_key(conn, day(1), &secrets(), named).unwrap();
+    assert_eq!(conflict(keys::key(conn, day(1), &owner, "phone")), Conflict::AmbiguousKey);
+    assert!(!keys::revoke_key(conn, day(1), &owner, &key.record.id).unwrap().is_active);
+    assert!(keys::key(conn, day(1), &owner, "phone").is_ok());
+}
+
+#[test]
+fn a_key_for_an_unknown_customer_creates_it_and_an_unknown_business_is_refused() {
+    let conn = &mut two_businesses();
+    let key = make(conn, of_customer("new"));
+    assert!(who(conn, &key, Some("new")).is_some());
+    let stranger = KeyOwner::Business(business("b9"));
+    assert!(matches!(
+        keys::create_key(conn, day(1), &secrets(), new(stranger)),
+        Err(StoreError::NotFound { .. })
+    ));
+}
+
+#[test]
+fn pages_of_keys_follow_each_other() {
+    let conn = &mut two_businesses();
+    let (first, second) = (make(conn, of_customer("c1")), make(conn, of_customer("c1")));
+    let page =
+        keys::keys(conn, day(1), &of_customer("c1"), PageRequest { after: None, count_max: 1 }).unwrap();
+    assert_eq!(page.items, vec![first.record]);
+    let page = PageRequest { after: page.next, count_max: 1 };
+    let page = keys::keys(conn, day(1), &of_customer("c1"), page).unwrap();
+    assert_eq!((page.items, page.next), (vec![second.record], None));
+}
+
+#[test]
+fn a_revoked_key_is_refused_for_good() {
+    let conn = &mut two_businesses();
+    let by = [
+        "UPDATE customer_keys SET revoked_at = '2026-01-01T00:00:00Z'",
+        "UPDATE customers SET deleted_at = '2026-01-01T00:00:00Z' WHERE business_id = 'b1'",
+        "DELETE FROM customers WHERE business_id = 'b1' AND customer_id = 'c1'",
+        "UPDATE customers SET customer_id = 'c7' WHERE business_id = 'b1' AND customer_id = 'c1'",
+        "UPDATE businesses SET deleted_at = '2026-01-01' WHERE business_id = 'b1'",
+        "DELETE FROM businesses WHERE business_id = 'b1'",
+        "UPDATE businesses SET business_id = 'b7' WHERE business_id = 'b1'",
+        "UPDATE customer_keys SET row_mac = NULL",
+    ];
+    for text in by {
+        let conn = &mut two_businesses();
+        let key = make(conn, of_customer("c1"));
+        sql(conn, text);
+        assert_eq!(who(conn, &key, Some("c1")), None, "{text}");
+        sql(
+            conn,
+            "UPDATE customer_keys SET revoked_at = NULL, slot = NULL;
+             UPDATE businesses SET deleted_at = NULL; UPDATE customers SET deleted_at = NULL;
+             INSERT OR IGNORE INTO businesses (business_id, business_name, email) VALUES ('b1', 'One', 'one@x.y');
+             INSERT OR IGNORE INTO customers (business_id, customer_id) VALUES ('b1', 'c1');",
+        );
+        assert_eq!(who(conn, &key, Some("c1")), None, "{text}, undone");
+        assert!(conn.batch_execute("UPDATE customer_keys SET row_mac = randomblob(32)").is_err(), "{text}");
+        let again = make(conn, of_customer("c1"));
+        assert!(who(conn, &again, Some("c1")).is_some(), "{text}, a new key");
+    }
+    let key = make(conn, of_customer("c1"));
+    delete_customer(conn, day(1), &business("b1"), &customer("c1")).unwrap();
+    assert_eq!(who(conn, &key, Some("c1")), None);
+    create_customer(conn, day(1), &business("b1"), &customer("c1"), CustomerFields::default()).unwrap();
+    assert_eq!(who(conn, &key, Some("c1")), None);
+    let key = make(conn, of_business());
+    keys::revoke_key(conn, day(1), &of_business(), &key.record.id).unwrap();
+    sql(conn, "UPDATE business_keys SET revoked_at = NULL");
+    assert_eq!(who(conn, &key, None), None);
+}
+
+#[test]
+fn t40_a_sql_writer_forges_no_keys() {
+    let forge = [
+        // Another customer's hash or row, another business's, a longer life, another id.
+        "UPDATE customer_keys SET customer_id = 'c2'",
+        "UPDATE customer_keys SET business_id = 'b2'",
+        "UPDATE customer_keys SET expires_at = '2099-01-01'",
+        "UPDATE customer_keys SET id = 'key_other'",
+        "INSERT INTO customer_keys (id, business_id, customer_id, key_name, key_hash, hash_alg, hint, row_mac)
+            SELECT id, 'b2', customer_id, key_name, randomblob(32), hash_alg, hint, row_mac FROM customer_keys;
+         UPDATE OR REPLACE customer_keys SET key_hash = (SELECT key_hash FROM customer_keys WHERE business_id = 'b1')
+            WHERE business_id = 'b2';",
+        "INSERT INTO business_keys (id, business_id, key_name, key_hash, hash_alg, hint, row_mac)
+            SELECT id, business_id, key_name, key_hash, hash_alg, hint, row_mac FROM customer_keys;
+         DELETE FROM customer_keys;",
+    ];
+    for text in forge {
+        let conn = &mut two_businesses();
+        let key = make(conn, of_customer("c1"));
+        assert!(who(conn, &key, Some("c1")).is_some());
+        sql(conn, text);
+        for claimed in [Some("c1"), Some("c2"), None] {
+            assert_eq!(who(conn, &key, claimed), None, "{text}, {claimed:?}");
+        }
+    }
+    // A hash of one's own choice, without the server's pepper or with it.
+    let conn = &mut two_businesses();
+    let donor = make(conn, of_customer("c1"));
+    let chosen = hash(&make(conn, of_customer("c1")));
+    sql(conn, "DELETE FROM customer_keys WHERE slot = 2");
+    let bytes: String = chosen.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    for mac in ["NULL", "zeroblob(32)", "(SELECT row_mac FROM customer_keys WHERE slot = 1)"] {
+        sql(
+            conn,
+            &format!(
+                "REPLACE INTO customer_keys (id, business_id, customer_id, key_name, key_hash, hash_alg, hint, row_mac)
+                 VALUES ('forged', 'b1', 'c1', 'k', x'{bytes}', 'blake3', 'h', {mac})"
+            ),
+        );
+        assert_eq!(who_at(conn, day(1), &secrets(), chosen, Some("c1")), None, "{mac}");
+    }
+    assert!(who(conn, &donor, Some("c1")).is_some());
+}
