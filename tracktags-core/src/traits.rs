@@ -171,17 +171,28 @@ pub struct KeyRecord {
     pub expires_at: Option<Timestamp>,
 }
 
+/// What the store says of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It speaks for somebody.
+    Proved(Arc<Identity>),
+    /// Its row is there and refuses it: revoked, expired, its owner deleted. No guess.
+    Refused,
+    /// Nobody ever had it.
+    Unknown,
+}
+
 /// Keys: who is who.
 pub trait KeyStore: Send + Sync + 'static {
     /// The identity as last read, if this node knows the key. Good for a demand, whose batch compares its version.
     fn cached_identity(&self, hash: &KeyHash) -> Option<Arc<Identity>>;
 
-    /// Reads whom the key speaks for, now; `None` for an unknown, revoked or expired key or a deleted owner.
-    /// `claimed` is the customer id that stands in the key; a row of another customer is `None` too.
+    /// Reads whom the key speaks for, now. `claimed` is the customer id that stands in the key; a row of another
+    /// customer is refused.
     ///
     /// # Errors
     /// `Busy` when too many unknown keys wait, `Unavailable`.
-    fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Option<Arc<Identity>>>;
+    fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Claim>;
 
     /// Makes a key.
     ///

@@ -5,13 +5,15 @@ use super::{connection, keys, terms};
 use crate::OpenError;
 use crate::secrets::Secrets;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tracktags_core::accounts::{CustomerId, Identity};
+use tracktags_core::accounts::CustomerId;
 use tracktags_core::error::StoreError;
 use tracktags_core::keys::KeyHash;
 use tracktags_core::time::Timestamp;
+use tracktags_core::traits::Claim;
 
 /// Look-ups that may wait.
 const WAITING_MAX: usize = 1_024;
@@ -22,7 +24,7 @@ struct Lookup {
     hash: KeyHash,
     claimed: Option<CustomerId>,
     now: Timestamp,
-    answer: oneshot::Sender<Result<Option<Identity>, StoreError>>,
+    answer: oneshot::Sender<Result<Claim, StoreError>>,
 }
 
 /// The thread that looks.
@@ -45,7 +47,7 @@ impl Lane {
         hash: KeyHash,
         claimed: Option<CustomerId>,
         now: Timestamp,
-    ) -> Result<Option<Identity>, StoreError> {
+    ) -> Result<Claim, StoreError> {
         let (answer, receiver) = oneshot::channel();
         self.sender.try_send(Lookup { hash, claimed, now, answer }).map_err(|full| match full {
             TrySendError::Full(_) => StoreError::Busy { queue: "unknown key" },
@@ -74,9 +76,10 @@ fn serve(lookups: &Receiver<Lookup>, conn: &mut diesel::SqliteConnection, secret
                 .iter()
                 .map(|lookup| {
                     if !known.contains(&lookup.hash) {
-                        return Ok(None);
+                        return Ok(Claim::Unknown);
                     }
-                    terms::identify(conn, lookup.now, secrets, lookup.hash, lookup.claimed.as_ref())
+                    let found = terms::identify(conn, lookup.now, secrets, lookup.hash, lookup.claimed.as_ref())?;
+                    Ok(found.map_or(Claim::Refused, |identity| Claim::Proved(Arc::new(identity))))
                 })
                 .collect::<Vec<_>>())
         });

@@ -9,7 +9,6 @@ use crate::sqlite::schema::server_state;
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use rand::RngExt;
-use tracktags_core::time::Timestamp;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const DEPLOYMENT: &str = "deployment";
@@ -17,15 +16,15 @@ const MASTER_KEY_CHECK: &str = "master_key_check";
 
 /// Brings the schema up to date.
 pub(super) fn run(conn: &mut SqliteConnection) -> Result<(), OpenError> {
-    use diesel::migration::{Migration, MigrationSource};
+    use diesel::migration::MigrationSource;
     let source: &dyn MigrationSource<diesel::sqlite::Sqlite> = &MIGRATIONS;
     let known: Vec<String> = source
         .migrations()
         .map_err(OpenError::Migration)?
         .iter()
-        .map(|migration: &Box<dyn Migration<diesel::sqlite::Sqlite>>| migration.name().version().to_string())
+        .map(|migration| migration.name().version().to_string())
         .collect();
-    let applied = conn.applied_migrations().map_err(|error| damaged(error))?;
+    let applied = conn.applied_migrations().map_err(damaged)?;
     if let Some(newer) = applied.iter().map(ToString::to_string).find(|version| !known.contains(version)) {
         let known = known.last().cloned().unwrap_or_default();
         return Err(OpenError::SchemaNewer { found: newer, known });
@@ -46,9 +45,7 @@ fn damaged(error: tracktags_core::error::Cause) -> OpenError {
 pub(super) fn identify_database(
     conn: &mut SqliteConnection,
     secrets: &Secrets,
-    now: Timestamp,
 ) -> Result<String, OpenError> {
-    let _ = now;
     conn.immediate_transaction(|conn| {
         let known: Vec<(String, String)> =
             server_state::table.select((server_state::name, server_state::value)).load(conn)?;

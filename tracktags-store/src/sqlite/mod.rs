@@ -110,7 +110,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let secrets = Secrets::derive(&options.master_keys).ok_or(OpenError::NoMasterKey)?;
     let mut conn = connection::open_writer(path, options.durability)?;
     migrate::run(&mut conn)?;
-    let deployment = migrate::identify_database(&mut conn, &secrets, options.clock.now())?;
+    let deployment = migrate::identify_database(&mut conn, &secrets)?;
     let position = usage::position(&mut conn).map_err(OpenError::Database)?;
     if !position.clean_stop {
         tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");

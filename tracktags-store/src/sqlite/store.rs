@@ -17,7 +17,7 @@ use tracktags_core::keys::KeyHash;
 use tracktags_core::limits::{Limit, Plan, Terms};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
-    AccountStore, AccountUsage, Clock, CreatedKey, CustomerFields, CustomerQuery, KeyOwner, KeyRecord,
+    AccountStore, AccountUsage, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery, KeyOwner, KeyRecord,
     KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricUsage, NewBusiness, NewKey, NewLimit, Page,
     PageRequest, PlanFields, SettingsChange, StoreFuture, TermsStore,
 };
@@ -90,25 +90,22 @@ impl KeyStore for SqliteStore {
         self.caches.identity(hash)
     }
 
-    fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Option<Arc<Identity>>> {
+    fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Claim> {
         Box::pin(async move {
             let now = self.clock.now();
-            let known = self.caches.identity(&hash).is_some();
-            if !known && self.caches.is_unknown(&hash, now) {
-                return Ok(None);
-            }
-            let found = if known {
+            let found = if self.caches.identity(&hash).is_some() {
                 let secrets = self.secrets.clone();
-                self.readers
-                    .read(move |conn| terms::identify(conn, now, &secrets, hash, claimed.as_ref()))
-                    .await?
+                let read = move |conn: &mut _| terms::identify(conn, now, &secrets, hash, claimed.as_ref());
+                self.readers.read(read).await?.map_or(Claim::Refused, |identity| Claim::Proved(Arc::new(identity)))
+            } else if self.caches.is_unknown(&hash, now) {
+                Claim::Unknown
             } else {
                 self.identify.look(hash, claimed, now).await?
             };
-            let found = found.map(Arc::new);
-            self.caches.note_identity(hash, found.as_ref());
-            if found.is_none() {
-                self.caches.note_unknown(hash, now);
+            match &found {
+                Claim::Proved(identity) => self.caches.note_identity(hash, Some(identity)),
+                Claim::Refused => self.caches.note_identity(hash, None),
+                Claim::Unknown => self.caches.note_unknown(hash, now),
             }
             Ok(found)
         })

@@ -1,0 +1,248 @@
+//! A server process: started on a free port with a folder of its own, stopped in order, or killed.
+
+use crate::http::Client;
+use crate::wait_until;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a node may take to start, and to stop.
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(60);
+
+/// How to start a node.
+#[derive(Clone)]
+pub struct NodeOptions {
+    /// Its settings as the environment names them, without `TRACKTAGS__`.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { settings: Vec::new() }.set("PROXY__TARGET_POLICY", "open")
+    }
+}
+
+impl NodeOptions {
+    /// With one more setting.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running server and its folder.
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    folder: Arc<TempDir>,
+    options: NodeOptions,
+    process: Option<Child>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Node {
+    /// Starts a server on a folder of its own.
+    ///
+    /// # Panics
+    /// When it does not say where it listens.
+    #[must_use]
+    pub fn start(options: NodeOptions) -> Self {
+        let folder = tempfile::tempdir();
+        assert!(folder.is_ok(), "no temporary folder: {folder:?}");
+        let folder = Arc::new(folder.unwrap_or_else(|_checked| unreachable!()));
+        Self::start_in(&folder, options)
+    }
+
+    fn start_in(folder: &Arc<TempDir>, options: NodeOptions) -> Self {
+        match Self::try_start(folder, options) {
+            Ok(node) => node,
+            Err((status, log)) => panic!("the node did not start ({status:?}): {log}"),
+        }
+    }
+
+    /// Starts a server; the exit status and what it said where it does not.
+    ///
+    /// # Errors
+    /// The exit status and the log.
+    ///
+    /// # Panics
+    /// When the process cannot be started at all.
+    pub fn try_start(
+        folder: &Arc<TempDir>,
+        options: NodeOptions,
+    ) -> Result<Self, (Option<ExitStatus>, String)> {
+        let mut process = match spawn(folder.path(), &options) {
+            Ok(process) => process,
+            Err(error) => panic!("{error}"),
+        };
+        let log = Arc::new(Mutex::new(String::new()));
+        let pump = process.stderr.take().map(|stderr| keep(stderr, Arc::clone(&log)));
+        let stdout = process.stdout.take();
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+                // Nobody listens once the address is known; the pipe is emptied all the same.
+                let _known = sender.send(line);
+            }
+        });
+        while let Ok(line) = lines.recv_timeout(START) {
+            let address = line.strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+            if let Some(address) = address {
+                return Ok(Self { address, folder: Arc::clone(folder), options, process: Some(process), log });
+            }
+        }
+        let _killed = process.kill();
+        let status = process.wait().ok();
+        if let Some(pump) = pump {
+            let _ended = pump.join();
+        }
+        let log = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Err((status, log))
+    }
+
+    /// The folder with its database.
+    #[must_use]
+    pub fn folder(&self) -> &Arc<TempDir> {
+        &self.folder
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("tracktags.db")
+    }
+
+    /// The database as a store URL.
+    #[must_use]
+    pub fn store_url(&self) -> String {
+        format!("sqlite:{}", self.database().display())
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The platform admin's key, as the first start wrote it.
+    #[must_use]
+    pub fn admin_key(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("admin.key")).unwrap_or_default().trim().to_owned()
+    }
+
+    /// A client with a connection of its own.
+    #[must_use]
+    pub const fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Gone already is what was wanted.
+            let _gone = process.kill();
+            let _status = process.wait();
+        }
+    }
+
+    /// Ends it with a signal, in order; its exit status.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(&mut self, signal: &str) -> Option<ExitStatus> {
+        let mut process = self.process.take()?;
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(process.id().to_string()).status();
+        assert!(sent.is_ok(), "kill: {sent:?}");
+        let mut status = None;
+        wait_until("the node ends", STOP, || {
+            status = process.try_wait().ok().flatten();
+            status.is_some()
+        });
+        status
+    }
+
+    /// Starts it again on its folder.
+    #[must_use]
+    pub fn restart(mut self) -> Self {
+        self.kill();
+        Self::start_in(&self.folder.clone(), self.options.clone())
+    }
+
+    /// Starts it again with other settings.
+    #[must_use]
+    pub fn restart_with(mut self, options: NodeOptions) -> Self {
+        self.kill();
+        self.options = options;
+        self.restart()
+    }
+
+    /// The process's number.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Runs SQL in another process, as an operator would.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn sql(&self, sql: &str) -> String {
+        let run = Command::new("sqlite3").arg("-cmd").arg(".timeout 5000").arg(self.database()).arg(sql).output();
+        match run {
+            Ok(done) if done.status.success() => String::from_utf8_lossy(&done.stdout).trim().to_owned(),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+
+    /// Checks the books.
+    ///
+    /// # Panics
+    /// Where they do not agree.
+    pub fn verify(&self) {
+        match tracktags_store::verify(&self.store_url()) {
+            Ok(report) => assert!(report.differences.is_empty(), "{:?}", report.differences),
+            Err(error) => panic!("verify: {error}"),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
+    let mut command = Command::new(program("node"));
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("TRACKTAGS__SERVER__BIND", "127.0.0.1:0").env("TRACKTAGS__LOG__LEVEL", "warn");
+    for (name, value) in &options.settings {
+        command.env(format!("TRACKTAGS__{name}"), value);
+    }
+    command.spawn()
+}
+
+/// A program that this package builds, beside the running test.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_default();
+    let target = test.ancestors().find(|folder| folder.join(name).is_file());
+    target.map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+}
+
+fn keep(stderr: impl std::io::Read + Send + 'static, log: Arc<Mutex<String>>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push_str(&line);
+            log.push('\n');
+        }
+    })
+}

@@ -1,0 +1,117 @@
+//! What each command sends, and how the environment and flags configure it.
+
+use crate::support::{Canned, program};
+use serde_json::{Value, json};
+
+/// A command line; method and target of the request; its body.
+type Case<'a> = (&'a [&'a str], &'a str, Value);
+
+fn assert_sent(cases: &[Case<'_>]) {
+    for (arguments, line, body) in cases {
+        let (ran, asked) = Canned::new(200, "{}").asked_by(arguments);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{arguments:?}");
+        let mut parts = asked.splitn(3, '\n');
+        assert_eq!(parts.next(), Some(*line), "{arguments:?}");
+        let found = parts.nth(1).map_or(Value::Null, |body| serde_json::from_str(body).unwrap());
+        assert_eq!(found, *body, "{arguments:?}");
+    }
+}
+
+#[test]
+fn customers_and_keys_are_asked_for_as_the_api_reads_it() {
+    assert_sent(&[
+        (
+            &["customers", "create", "customer_123", "--plan", "", "--metadata", r#"{"team":"blue"}"#],
+            "POST /api/v1/customers",
+            json!({"customer_id": "customer_123", "plan_id": null, "metadata": {"team": "blue"}}),
+        ),
+        (&["customers", "get", "a.b"], "GET /api/v1/customers/a.b", Value::Null),
+        (
+            &["customers", "list", "--plan", "p", "--query", "a&b c", "--limit", "5", "--cursor", "x="],
+            "GET /api/v1/customers?plan_id=p&q=a%26b%20c&limit=5&cursor=x%3D",
+            Value::Null,
+        ),
+        (
+            &["customers", "update", "c", "--subscription-ends-at", "2026-02-01T01:00:00+01:00"],
+            "PUT /api/v1/customers/c",
+            json!({"subscription_ends_at": "2026-02-01T00:00:00Z"}),
+        ),
+        (&["customers", "delete", "c"], "DELETE /api/v1/customers/c", Value::Null),
+        (
+            &["keys", "create", "--customer", "c", "--name", "n", "--description", "d"],
+            "POST /api/v1/customers/c/keys",
+            json!({"key_name": "n", "credentials": {"description": "d"}}),
+        ),
+        (&["keys", "create"], "POST /api/v1/keys", json!({})),
+        (&["keys", "list"], "GET /api/v1/keys", Value::Null),
+        (&["keys", "revoke", "my key/1"], "DELETE /api/v1/keys/business/my%20key%2F1", Value::Null),
+        (&["keys", "revoke", "k", "--customer", "c"], "DELETE /api/v1/customers/c/keys/k", Value::Null),
+    ]);
+}
+
+#[test]
+fn plans_limits_and_settings_are_asked_for_as_the_api_reads_it() {
+    assert_sent(&[
+        (
+            &["plans", "create", "Pro", "--free", "false"],
+            "POST /api/v1/plans",
+            json!({"plan_name": "Pro", "is_free": false}),
+        ),
+        (&["plans", "delete", "p", "--force"], "DELETE /api/v1/plans/p?force=true", Value::Null),
+        (&["plans", "delete", "p"], "DELETE /api/v1/plans/p", Value::Null),
+        (
+            &[
+                "limits",
+                "create",
+                "--metric",
+                "m",
+                "--value",
+                "0",
+                "--plan",
+                "p",
+                "--alert-thresholds",
+                "80,100",
+            ],
+            "POST /api/v1/plan_limits",
+            json!({"metric_name": "m", "limit_value": 0, "plan_id": "p", "alert_thresholds": [80, 100]}),
+        ),
+        (
+            &["limits", "update", "l", "--value", "9007199254740991", "--action", "allow_overage"],
+            "PUT /api/v1/plan_limits/l",
+            json!({"limit_value": 9_007_199_254_740_991_u64, "breach_action": "allow_overage"}),
+        ),
+        (&["limits", "delete", "l"], "DELETE /api/v1/plan_limits/l", Value::Null),
+        (&["settings", "get"], "GET /api/v1/settings", Value::Null),
+        (
+            &["settings", "set", "--timezone", "Europe/Berlin", "--default-metric", ""],
+            "PATCH /api/v1/settings",
+            json!({"timezone": "Europe/Berlin", "default_metric": null}),
+        ),
+        (&["usage", "--metric", "m"], "GET /api/v1/usage?metric_name=m", Value::Null),
+    ]);
+}
+
+#[test]
+fn an_own_key_needs_no_business_and_the_admins_key_waits_for_one() {
+    let (_, asked) = Canned::new(200, "{}").asked_by(&["--admin-key", "ak_placeholder", "customers", "list"]);
+    assert_eq!(asked, "GET /api/v1/customers\nauthorization: Bearer tk_live_placeholder");
+    let words = ["--admin-key", "ak_placeholder", "--business", "biz_1", "customers", "list"];
+    let (_, asked) = Canned::new(200, "{}").asked_by(&words);
+    assert_eq!(asked, "GET /api/v1/customers?business_id=biz_1\nx-admin-key: ak_placeholder");
+}
+
+#[test]
+fn the_environment_configures_and_flags_override() {
+    let server = Canned::new(200, "{}");
+    let url = format!("{}/below/", server.url);
+    let environment = [("TRACKTAGS_URL", url.as_str()), ("TRACKTAGS_KEY", "tk_live_of_the_environment\n")];
+    assert!(program(&["settings", "get"], &environment).status.success());
+    assert_eq!(
+        server.asked(),
+        "GET /below/api/v1/settings\nauthorization: Bearer tk_live_of_the_environment"
+    );
+    let server = Canned::new(200, "{}");
+    let words = ["--url", &server.url, "--key", "tk_live_of_a_flag", "settings", "get"];
+    assert!(program(&words, &environment).status.success());
+    assert_eq!(server.asked(), "GET /api/v1/settings\nauthorization: Bearer tk_live_of_a_flag");
+}

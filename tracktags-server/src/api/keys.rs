@@ -1,0 +1,142 @@
+//! Keys of businesses and customers: made (and shown once), listed, read, revoked.
+
+use super::accounts::customer_in_path;
+use super::{Answer, Shape, shape};
+use crate::error::ApiError;
+use crate::form::{Form, set};
+use crate::identity::Business;
+use crate::lists::List;
+use crate::request::Input;
+use actix_web::HttpResponse;
+use serde_json::{Value, json};
+use tracktags_core::accounts::CustomerId;
+use tracktags_core::error::Entity;
+use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey};
+
+const WARNING: &str = "Save this key securely. It will not be shown again";
+const BUSINESS_TYPE: &str = "business";
+const CUSTOMER_TYPE: &str = "customer_api";
+const DESCRIPTION_CHARS_MAX: usize = 1_000;
+
+fn shown(key: KeyRecord) -> Shape {
+    let is_customers = key.customer.is_some();
+    shape! {
+        "id": key.id,
+        "key_name": key.key_name,
+        "key_type": if is_customers { CUSTOMER_TYPE } else { BUSINESS_TYPE },
+        "is_active": key.is_active,
+        "hint": key.hint,
+        "description": key.description,
+        // Every business key may do all of it; a customer's key has none of these.
+        "scopes": if is_customers { json!([]) } else { json!(["read", "write", "proxy", "keys"]) },
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "last_used_at": Value::Null,
+    }
+}
+
+/// The fields of a new key.
+fn new_key(form: &mut Form, input: &Input, owner: KeyOwner, key_type: &str, name_chars_max: usize) -> NewKey {
+    form.word("key_type", &[(key_type, ())]);
+    let expires_at = set(form.time_change("expires_at"));
+    if expires_at.is_some_and(|expires_at| expires_at <= input.app.clock.now()) {
+        form.problem("expires_at", "must be in the future");
+    }
+    NewKey {
+        owner,
+        key_name: form.optional_text("key_name", 1..=name_chars_max),
+        description: form.string_in_object("credentials", "description", 0..=DESCRIPTION_CHARS_MAX),
+        expires_at,
+    }
+}
+
+/// `POST …/customers/{cid}/keys`
+pub(crate) async fn create_for_customer(business: Business, mut input: Input) -> Answer {
+    let mut form = input.form().await?;
+    // An unknown customer is created, so an id against the grammar is a bad request here.
+    let customer = CustomerId::parse(&input.segment("cid"));
+    let customer = customer.map_err(|error| ApiError::field("customer_id", error.to_string()))?;
+    let owner = KeyOwner::Customer(business.id, customer.clone());
+    let new = new_key(&mut form, &input, owner, CUSTOMER_TYPE, 100);
+    form.finish()?;
+    let CreatedKey { plain, record } = input.app.store.create_key(new).await?;
+    Ok(HttpResponse::Created().json(shape! {
+        "status": "created",
+        "api_key": plain.expose(),
+        "customer_id": customer,
+        "key_id": record.id,
+        "key_name": record.key_name,
+        "expires_at": record.expires_at,
+        "warning": WARNING,
+    }))
+}
+
+/// `POST …/keys`
+pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
+    let mut form = input.form().await?;
+    let owner = KeyOwner::Business(business.id.clone());
+    let new = new_key(&mut form, &input, owner, BUSINESS_TYPE, 50);
+    form.finish()?;
+    let CreatedKey { plain, record } = input.app.store.create_key(new).await?;
+    Ok(HttpResponse::Created().json(shape! {
+        "api_key": plain.expose(),
+        "key_id": record.id,
+        "key_name": record.key_name,
+        "key_type": BUSINESS_TYPE,
+        "business_id": business.id,
+        "expires_at": record.expires_at,
+        "warning": WARNING,
+    }))
+}
+
+/// `GET …/keys`
+pub(crate) async fn list(business: Business, input: Input) -> Answer {
+    let list = List::asked(&input, "keys", business.id.as_str())?;
+    let page = input.app.store.keys(KeyOwner::Business(business.id), list.page).await?;
+    Ok(list.answer(page, shown))
+}
+
+/// `GET …/customers/{cid}/keys`
+pub(crate) async fn list_of_customer(business: Business, input: Input) -> Answer {
+    let list = List::asked(&input, "keys", business.id.as_str())?;
+    let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
+    let page = input.app.store.keys(owner, list.page).await?;
+    Ok(list.answer(page, shown))
+}
+
+/// Whose key `…/keys/{type}/{name}` means. Customers' keys are found below their customers.
+fn owner_by_type(business: Business, input: &Input) -> Result<KeyOwner, ApiError> {
+    if input.segment("type") == BUSINESS_TYPE {
+        Ok(KeyOwner::Business(business.id))
+    } else {
+        Err(ApiError::not_found(Entity::Key))
+    }
+}
+
+/// `GET …/keys/{type}/{name}`
+pub(crate) async fn read(business: Business, input: Input) -> Answer {
+    let owner = owner_by_type(business, &input)?;
+    let key = input.app.store.key(owner, input.segment("name")).await?;
+    Ok(HttpResponse::Ok().json(shown(key)))
+}
+
+/// `DELETE …/keys/{type}/{name}`
+pub(crate) async fn revoke(business: Business, input: Input) -> Answer {
+    let owner = owner_by_type(business, &input)?;
+    let key = input.app.store.revoke_key(owner, input.segment("name")).await?;
+    Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
+}
+
+/// `GET …/customers/{cid}/keys/{key}`
+pub(crate) async fn read_of_customer(business: Business, input: Input) -> Answer {
+    let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
+    let key = input.app.store.key(owner, input.segment("key")).await?;
+    Ok(HttpResponse::Ok().json(shown(key)))
+}
+
+/// `DELETE …/customers/{cid}/keys/{key}`
+pub(crate) async fn revoke_of_customer(business: Business, input: Input) -> Answer {
+    let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
+    let key = input.app.store.revoke_key(owner, input.segment("key")).await?;
+    Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
+}

@@ -1,0 +1,360 @@
+//! One call: ① key → ② identity → ③ limits → ④ demand → ⑤ batch → ⑥ decision → ⑦ forward → ⑧ settle.
+//!
+//! `envelope` reads what is wished and `answer` writes what came of it; the steps between are here. They run in a
+//! task that the request does not own, so a caller who goes away changes nothing. Keeps
+//! `counted-before-forwarded`: nothing is sent before the batch has committed.
+
+pub(crate) mod answer;
+pub(crate) mod envelope;
+mod forward;
+pub(crate) mod standing;
+mod writer;
+
+use crate::app::{App, CallPlace};
+use crate::error::{ApiError, Code, overloaded};
+use crate::identity::Caller;
+use answer::Answered;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tracktags_core::accounts::{Account, CustomerId, Identity, Scope, TargetChoice};
+use tracktags_core::decide::Decision;
+use tracktags_core::demand::{Ask, Demand};
+use tracktags_core::error::{Entity, UpstreamError};
+use tracktags_core::limits::Terms;
+use tracktags_core::metrics::Units;
+use tracktags_core::settle::{CallOutcome, ChargeOn};
+use tracktags_core::traits::Upstream;
+use tracktags_core::upstreams::{Target, TargetClass};
+use tracktags_proxy::Proxy;
+use tracktags_store::{Admitted, Reservation};
+
+/// How often a call reads afresh because its configuration moved meanwhile.
+const FRESH_READS_MAX: u32 = 3;
+/// Seconds after which a place in flight is worth another try.
+const PLACE_RETRY_SECONDS: u64 = 1;
+
+/// What a caller wishes, whatever form it came in.
+pub(crate) struct Wish {
+    pub(crate) target_url: String,
+    pub(crate) metric_name: String,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) customer_id: Option<String>,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) units: Units,
+    /// The request came through this deployment already.
+    pub(crate) is_looping: bool,
+    /// The request came through some proxy.
+    pub(crate) is_forwarded: bool,
+    pub(crate) request_id: http::HeaderValue,
+}
+
+/// Makes the call in a task of its own and waits for what comes of it.
+pub(crate) async fn call(app: Arc<App>, caller: Caller, wish: Wish) -> Result<Answered, ApiError> {
+    let task = actix_web::rt::spawn(run(app, caller, wish));
+    // What a panic says may hold a piece of the request; the hook has logged where it was.
+    task.await.unwrap_or_else(|_panic| Err(ApiError::internal("the task of a call panicked")))
+}
+
+async fn run(app: Arc<App>, caller: Caller, wish: Wish) -> Result<Answered, ApiError> {
+    let known = Known::of(&app, caller, &wish).await?; //                  ① key, ② identity
+    let (call, admitted) = known.admit(&app, &wish).await?; //             ③ limits, ④ demand, ⑤ batch
+    let (decision, reservation) = match admitted {
+        //                                                                 ⑥ decision
+        Admitted::Denied(decision) => return Ok(Answered::denied(&call.terms, &decision)),
+        Admitted::Admitted(decision, reservation) => (decision, reservation),
+        Admitted::Stale => return Err(overloaded()),
+        Admitted::OutOfRange => return Err(out_of_range()),
+    };
+    let forwarded = forward::forward(&app, &call, &decision, wish).await; // ⑦ forward
+    let settled = settle(&app, reservation, forwarded.outcome()).await; //   ⑧ settle
+    let decision = settled.applied(&call.terms, decision);
+    Answered::forwarded(&call.terms, &decision, forwarded, settled == Settled::Pending)
+}
+
+/// Whose key it is, for which account, and how fresh that knowledge is.
+struct Known {
+    caller: Caller,
+    account: Account,
+    /// Read afresh with the identity; else the node's own terms are good enough.
+    terms: Option<Arc<Terms>>,
+    fresh_reads: u32,
+}
+
+/// A call that may be asked for: everything up to its demand, and its places in flight.
+struct Call {
+    terms: Arc<Terms>,
+    target: Target,
+    ask: Ask,
+    version: i64,
+    key_expires_at: Option<tracktags_core::time::Timestamp>,
+    _customer: Option<CallPlace>,
+    _target: <Proxy as Upstream>::Place,
+}
+
+impl Known {
+    async fn of(app: &App, caller: Caller, wish: &Wish) -> Result<Self, ApiError> {
+        match account_of(&caller.identity, wish) {
+            Ok(account) => Ok(Self { caller, account, terms: None, fresh_reads: 0 }),
+            Err(refusal) => Err(caller.refused(app, refusal).await),
+        }
+    }
+
+    /// Takes the call into a batch. What the node knew may be out of date: then everything is read afresh, from
+    /// the key on, and checked again; also before a refusal that rests on it.
+    async fn admit(mut self, app: &App, wish: &Wish) -> Result<(Call, Admitted), ApiError> {
+        loop {
+            match self.prepare(app, wish).await {
+                Ok(prepared) => {
+                    let call = self.take_places(app, prepared)?;
+                    match app.admission.reserve(call.demand()).await? {
+                        Admitted::Stale => drop(call),
+                        admitted => return Ok((call, admitted)),
+                    }
+                }
+                Err(refusal) if self.is_fresh() => return Err(refusal),
+                Err(_) => {}
+            }
+            if self.fresh_reads == FRESH_READS_MAX {
+                return Err(overloaded());
+            }
+            self.read_afresh(app).await?;
+        }
+    }
+
+    /// Whether nothing of it is older than the call.
+    fn is_fresh(&self) -> bool {
+        self.terms.is_some()
+    }
+
+    async fn read_afresh(&mut self, app: &App) -> Result<(), ApiError> {
+        let claimed = self.caller.identity.customer.clone();
+        let read = app.store.read_afresh(self.caller.hash, claimed, self.account.clone()).await?;
+        let (identity, terms) = read.ok_or_else(ApiError::invalid_key)?;
+        self.terms = Some(terms.ok_or_else(|| self.no_account())?);
+        self.caller.identity = identity;
+        self.fresh_reads = self.fresh_reads.saturating_add(1);
+        Ok(())
+    }
+
+    /// The account is not there: to a business its customer is unknown, to a customer its key is bad.
+    fn no_account(&self) -> ApiError {
+        match (&self.caller.identity.customer, &self.account.customer) {
+            (None, Some(_)) => ApiError::not_found(Entity::Customer),
+            _ => ApiError::invalid_key(),
+        }
+    }
+
+    async fn terms(&self, app: &App) -> Result<Arc<Terms>, ApiError> {
+        if let Some(fresh) = &self.terms {
+            return Ok(Arc::clone(fresh));
+        }
+        if let Some(cached) = app.store.cached_terms(&self.account) {
+            return Ok(cached);
+        }
+        app.store.read_terms(self.account.clone()).await?.ok_or_else(|| self.no_account())
+    }
+
+    /// ③ What holds for the account, whether the target may be reached, and which metric is asked.
+    async fn prepare(&self, app: &App, wish: &Wish) -> Result<(Arc<Terms>, Target, Ask), ApiError> {
+        let terms = self.terms(app).await?;
+        let target = checked_target(app, &terms, wish)?;
+        let ask = ask(&terms, wish)?;
+        Ok((terms, target, ask))
+    }
+
+    /// Places in flight, at the customer and at the target. They are given back when the call ends.
+    fn take_places(
+        &self,
+        app: &App,
+        (terms, target, ask): (Arc<Terms>, Target, Ask),
+    ) -> Result<Call, ApiError> {
+        let customer = match self.account.customer {
+            Some(_) => Some(app.calls.place(&self.account).ok_or_else(too_many_calls)?),
+            None => None,
+        };
+        let place = app.upstream.place(&target).ok_or_else(upstream_busy)?;
+        let identity = &self.caller.identity;
+        let version = identity.version.min(terms.version);
+        let key_expires_at = identity.expires_at;
+        Ok(Call { terms, target, ask, version, key_expires_at, _customer: customer, _target: place })
+    }
+}
+
+impl Call {
+    /// ④ What is asked of the ledger, and on what it rests.
+    fn demand(&self) -> Demand {
+        Demand {
+            terms: Arc::clone(&self.terms),
+            ask: self.ask,
+            version: self.version,
+            key_expires_at: self.key_expires_at,
+            takes: true,
+        }
+    }
+}
+
+/// Whose usage it is: a customer's key speaks for its own account only.
+fn account_of(identity: &Identity, wish: &Wish) -> Result<Account, ApiError> {
+    let business = identity.business.clone();
+    let named = wish.customer_id.as_deref();
+    if let Some(own) = &identity.customer {
+        let is_own = wish.scope != Some(Scope::Business) && named.is_none_or(|named| named == own.as_str());
+        let mismatch = || ApiError::new(Code::CustomerMismatch, "This key acts for its own customer only.");
+        return if is_own { Ok(Account::customer(business, own.clone())) } else { Err(mismatch()) };
+    }
+    match (wish.scope, named) {
+        (Some(Scope::Customer), None) => {
+            Err(ApiError::field("customer_id", "is required with scope customer and a business key"))
+        }
+        (Some(Scope::Business), Some(_)) => {
+            Err(ApiError::field("customer_id", "leave it out with scope business, or choose scope customer"))
+        }
+        (_, None) => Ok(Account::business(business)),
+        (_, Some(named)) => {
+            let customer = CustomerId::parse(named);
+            let customer = customer.map_err(|_against_grammar| ApiError::not_found(Entity::Customer))?;
+            Ok(Account::customer(business, customer))
+        }
+    }
+}
+
+/// Which targets a call may reach: the server's policy, narrowed by the business.
+fn target_class(server: TargetClass, business: TargetChoice) -> TargetClass {
+    match (server, business) {
+        (TargetClass::Allowlist, _) | (_, TargetChoice::Allowlist) => TargetClass::Allowlist,
+        (_, TargetChoice::Public) => TargetClass::Public,
+        (server, TargetChoice::Auto) => server,
+    }
+}
+
+/// The target, if its URL is acceptable, the call is not going round in circles, and policy allows it: in this order.
+fn checked_target(app: &App, terms: &Terms, wish: &Wish) -> Result<Target, ApiError> {
+    let server = app.config.proxy.target_policy;
+    let checked = app.upstream.check(&wish.target_url, target_class(server, terms.target_policy));
+    if let Err(UpstreamError::InvalidTarget(reason)) = &checked {
+        return Err(invalid_target(reason));
+    }
+    if wish.is_looping {
+        let message = "This call has already come through this deployment; point the target elsewhere.";
+        return Err(ApiError::new(Code::LoopDetected, message));
+    }
+    if server == TargetClass::Open && wish.is_forwarded {
+        // Something publishes a port that is meant for this machine only.
+        return Err(upstream_blocked());
+    }
+    checked.map_err(|_blocked| upstream_blocked())
+}
+
+/// Which metrics are asked: the named one, or all of them with the default one counted.
+fn ask(terms: &Terms, wish: &Wish) -> Result<Ask, ApiError> {
+    if wish.metric_name.is_empty() {
+        let default = terms.default_metric.as_ref().and_then(|name| terms.limits.find(name.as_str()));
+        return Ok(Ask::All { count: default.map(|place| (place, wish.units)) });
+    }
+    match terms.limits.find(&wish.metric_name) {
+        Some(place) => Ok(Ask::One { place, units: wish.units }),
+        None => Err(ApiError::not_found(Entity::Metric)),
+    }
+}
+
+pub(crate) fn invalid_target(reason: &str) -> ApiError {
+    ApiError::new(Code::InvalidTarget, format!("target_url is not acceptable: {reason}."))
+}
+
+pub(crate) fn upstream_blocked() -> ApiError {
+    ApiError::new(Code::UpstreamBlocked, "This target is not allowed.")
+}
+
+fn too_many_calls() -> ApiError {
+    ApiError::new(Code::Concurrency, "Too many calls of this customer are in flight; wait for some to end.")
+        .retry_after(PLACE_RETRY_SECONDS)
+}
+
+fn upstream_busy() -> ApiError {
+    ApiError::new(Code::UpstreamBusy, "Too many calls to this target are in flight; nothing was counted.")
+        .retry_after(PLACE_RETRY_SECONDS)
+}
+
+fn out_of_range() -> ApiError {
+    ApiError::field("units", "with these the metric would pass 9007199254740991")
+}
+
+/// What became of the units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// They stay counted.
+    Kept,
+    /// They were given back, durably.
+    Released,
+    /// They will be given back when the store returns; until then they stay counted.
+    Pending,
+}
+
+/// ⑧ Keeps or releases the units, durably before the caller is told.
+async fn settle(app: &App, reservation: Option<Reservation>, outcome: CallOutcome) -> Settled {
+    let Some(reservation) = reservation else { return Settled::Kept };
+    if ChargeOn::Success.keeps(outcome) {
+        app.admission.keep(reservation);
+        return Settled::Kept;
+    }
+    released_within(app, reservation, app.config.proxy.settle_wait).await
+}
+
+async fn released_within(app: &App, reservation: Reservation, wait: Duration) -> Settled {
+    match timeout(wait, app.admission.settle(reservation, Units::ZERO)).await {
+        Ok(Ok(())) => Settled::Released,
+        Ok(Err(error)) => {
+            tracing::warn!(error = %crate::frame::chain(&error), "a release waits for the store");
+            Settled::Pending
+        }
+        Err(_elapsed) => Settled::Pending,
+    }
+}
+
+impl Settled {
+    /// The decision less what was released.
+    fn applied(self, terms: &Terms, mut decision: Decision) -> Decision {
+        if self != Self::Released {
+            return decision;
+        }
+        let Some((place, taken)) = decision.taken else { return decision };
+        let Some(entry) = terms.limits.get(place) else { return decision };
+        let units = tracktags_core::decide::weight(entry.metric.operation, taken.units);
+        for metric in decision.metrics.iter_mut().filter(|metric| metric.place == place) {
+            metric.value = metric.value.saturating_sub(units).max(0);
+            for (limit, state) in entry.limits.iter().zip(&mut metric.limits) {
+                let [windows @ .., level] = &taken.overage;
+                let window = limit.period.window().and_then(|window| windows.get(window.index()));
+                *state = state.less(limit, units, *window.unwrap_or(level));
+            }
+        }
+        decision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_business_narrows_the_servers_policy_and_never_widens_it() {
+        use {TargetChoice as Choice, TargetClass as Class};
+        for (server, business, expected) in [
+            (Class::Public, Choice::Auto, Class::Public),
+            (Class::Public, Choice::Public, Class::Public),
+            (Class::Public, Choice::Allowlist, Class::Allowlist),
+            (Class::Allowlist, Choice::Auto, Class::Allowlist),
+            (Class::Allowlist, Choice::Public, Class::Allowlist),
+            (Class::Open, Choice::Auto, Class::Open),
+            (Class::Open, Choice::Public, Class::Public),
+            (Class::Open, Choice::Allowlist, Class::Allowlist),
+        ] {
+            assert_eq!(target_class(server, business), expected, "{server:?} {business:?}");
+        }
+    }
+}

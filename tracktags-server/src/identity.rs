@@ -1,0 +1,354 @@
+//! ① ② Who calls: extractors, the only way to a proven caller.
+//!
+//! The tenant comes from the key, never from path, query or body. Cheapest first: form and checksum, keyed hash,
+//! what this node knows, lock-out, then the store. Routes without admission read the identity afresh; the data
+//! plane may go by what the node knows, since its batch compares the version.
+
+use crate::app::App;
+use crate::error::{ApiError, Code};
+use crate::lockout::{Tried, caller_address};
+use crate::request::{app_of, query_of, refuse_oversize, segment_of};
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use tracktags_core::accounts::{BusinessId, CustomerId, Identity};
+use tracktags_core::error::Entity;
+use tracktags_core::keys::{KeyHash, ParsedKey};
+use tracktags_core::time::Timestamp;
+use tracktags_core::traits::Claim;
+
+/// The platform's admin.
+pub(crate) struct Admin;
+
+/// A business, by its own key or through the admin.
+pub(crate) struct Business {
+    pub(crate) id: BusinessId,
+}
+
+/// Who may read usage: a business, a customer its own, or the admin for a business.
+pub(crate) struct Reader {
+    pub(crate) business: BusinessId,
+    /// The customer whose key it is.
+    pub(crate) customer: Option<CustomerId>,
+}
+
+/// Who may use the data plane: a business or a customer.
+pub(crate) struct Caller {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) hash: KeyHash,
+    /// Whether the identity is what the node knew, and not read just now.
+    pub(crate) is_cached: bool,
+}
+
+/// Anyone; the admin may see more.
+pub(crate) struct Observer {
+    pub(crate) is_admin: bool,
+}
+
+/// Anyone.
+pub(crate) struct Anonymous;
+
+/// When the key that was used expires; put into the answer's head.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyExpires(pub(crate) Timestamp);
+
+impl Caller {
+    /// What to answer where `refusal` rests on what the node knew: a key revoked since then comes first.
+    pub(crate) async fn refused(&self, app: &App, refusal: ApiError) -> ApiError {
+        if !self.is_cached {
+            return refusal;
+        }
+        match app.store.identify(self.hash, self.identity.customer.clone()).await {
+            Ok(Claim::Proved(_)) => refusal,
+            Ok(Claim::Refused | Claim::Unknown) => ApiError::invalid_key(),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+enum Proof {
+    Admin,
+    Key(Caller),
+}
+
+/// What a request shows.
+enum Shown<'a> {
+    Nothing,
+    AdminKey(&'a [u8]),
+    Key(&'a [u8]),
+}
+
+fn shown(request: &HttpRequest) -> Shown<'_> {
+    let headers = request.headers();
+    if let Some(key) = headers.get("x-admin-key") {
+        return Shown::AdminKey(key.as_bytes());
+    }
+    if let Some(key) = headers.get("x-api-key") {
+        return Shown::Key(key.as_bytes());
+    }
+    let Some(value) = headers.get("authorization").map(actix_web::http::header::HeaderValue::as_bytes) else {
+        return Shown::Nothing;
+    };
+    match value.split_at_checked(BEARER.len()) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case(BEARER) => Shown::Key(key.trim_ascii()),
+        _ => Shown::Nothing,
+    }
+}
+
+const BEARER: &[u8] = b"Bearer ";
+
+fn unauthorized() -> ApiError {
+    ApiError::new(
+        Code::Unauthorized,
+        "Send a key: Authorization: Bearer tk_live_… or ck_live_…, or X-Admin-Key for the platform's admin.",
+    )
+}
+
+fn forbidden(message: &'static str) -> ApiError {
+    ApiError::new(Code::Forbidden, message)
+}
+
+fn locked_out(seconds: u64) -> ApiError {
+    let message = "Too many failed authentications from this address; wait, then check the key.";
+    ApiError::new(Code::TooManyFailures, message).retry_after(seconds)
+}
+
+/// The answer to a guess: counted, and refused as long as its address is locked out.
+fn guessed(app: &App, request: &HttpRequest, tried: Tried) -> ApiError {
+    let (address, now) = (caller_address(request, &app.config.server.trusted_proxies), app.clock.now());
+    if let Some(seconds) = app.lockout.locked_seconds(address, tried, now) {
+        return locked_out(seconds);
+    }
+    app.lockout.failed(address, tried, now);
+    ApiError::invalid_key()
+}
+
+/// A key whose form is right, and what this node knows of it.
+enum Candidate {
+    /// Known: its hash and whom it spoke for.
+    Known(KeyHash, Arc<Identity>),
+    /// Not known: its hash under each master key, and the customer id that stands in it.
+    New(SmallVec<[KeyHash; 1]>, Option<CustomerId>),
+}
+
+fn candidate(app: &App, key: &[u8]) -> Option<Candidate> {
+    let text = app.meant_key(std::str::from_utf8(key).ok()?);
+    let parsed = ParsedKey::parse(text).ok()?;
+    let mut hashes = SmallVec::new();
+    for hasher in &app.hashers {
+        let hash = hasher.hash(parsed.expose());
+        if let Some(known) = app.store.cached_identity(&hash) {
+            return Some(Candidate::Known(hash, known));
+        }
+        hashes.push(hash);
+    }
+    let claimed = parsed.customer().and_then(|customer| CustomerId::parse(customer).ok());
+    Some(Candidate::New(hashes, claimed))
+}
+
+/// Reads whom a key speaks for, now.
+async fn identify(app: &App, request: &HttpRequest, key: Candidate) -> Result<Caller, ApiError> {
+    let (hashes, claimed) = match key {
+        Candidate::Known(hash, known) => {
+            // The row was compared with the id in the key when it was read. One that is refused now was revoked or
+            // has expired since, which is no guess.
+            return match app.store.identify(hash, known.customer.clone()).await? {
+                Claim::Proved(identity) => Ok(proved(request, identity, hash)),
+                Claim::Refused | Claim::Unknown => Err(ApiError::invalid_key()),
+            };
+        }
+        Candidate::New(hashes, claimed) => (hashes, claimed),
+    };
+    let (address, now) = (caller_address(request, &app.config.server.trusted_proxies), app.clock.now());
+    if let Some(seconds) = app.lockout.locked_seconds(address, Tried::Key, now) {
+        return Err(locked_out(seconds));
+    }
+    for hash in hashes {
+        match app.store.identify(hash, claimed.clone()).await? {
+            Claim::Proved(identity) => return Ok(proved(request, identity, hash)),
+            // A key that was good once is no guess.
+            Claim::Refused => return Err(ApiError::invalid_key()),
+            Claim::Unknown => {}
+        }
+    }
+    Err(guessed(app, request, Tried::Key))
+}
+
+fn proved(request: &HttpRequest, identity: Arc<Identity>, hash: KeyHash) -> Caller {
+    note_expiry(request, &identity);
+    Caller { identity, hash, is_cached: false }
+}
+
+fn note_expiry(request: &HttpRequest, identity: &Identity) {
+    if let Some(expires_at) = identity.expires_at {
+        request.extensions_mut().insert(KeyExpires(expires_at));
+    }
+}
+
+fn prove_admin(app: &App, request: &HttpRequest, sent: &[u8]) -> Result<(), ApiError> {
+    match &app.admin {
+        Some(key) if key.is(sent) => Ok(()),
+        _ => Err(guessed(app, request, Tried::AdminKey)),
+    }
+}
+
+/// Proves the caller with an identity read just now.
+async fn prove(app: &App, request: &HttpRequest) -> Result<Proof, ApiError> {
+    match shown(request) {
+        Shown::Nothing => Err(unauthorized()),
+        Shown::AdminKey(sent) => prove_admin(app, request, sent).map(|()| Proof::Admin),
+        Shown::Key(sent) => match candidate(app, sent) {
+            Some(key) => identify(app, request, key).await.map(Proof::Key),
+            None => Err(guessed(app, request, Tried::Key)),
+        },
+    }
+}
+
+/// The tenant that the path or, on a short path, the query names.
+fn named_tenant(request: &HttpRequest) -> Option<String> {
+    segment_of(request, "bid").or_else(|| query_of(request, "business_id"))
+}
+
+/// The business the admin acts for.
+async fn tenant_of_admin(app: &App, request: &HttpRequest) -> Result<BusinessId, ApiError> {
+    let Some(name) = named_tenant(request) else {
+        let message = "Name the business you act for: /api/v1/businesses/{business_id}/… or ?business_id=.";
+        return Err(ApiError::new(Code::BusinessRequired, message));
+    };
+    let id = BusinessId::parse(&name).map_err(|_against_grammar| ApiError::not_found(Entity::Business))?;
+    Ok(app.store.business(id).await?.business_id)
+}
+
+/// Refuses a tenant in path or query that is not the key's own, as an unknown one.
+fn own_tenant(request: &HttpRequest, own: &BusinessId) -> Result<(), ApiError> {
+    let names = [segment_of(request, "bid"), query_of(request, "business_id")];
+    if names.iter().flatten().all(|name| name == own.as_str()) {
+        Ok(())
+    } else {
+        Err(ApiError::not_found(Entity::Business))
+    }
+}
+
+async fn admin(request: HttpRequest) -> Result<Admin, ApiError> {
+    let app = app_of(&request)?;
+    if app.admin.is_none() {
+        return Err(crate::routes::no_such_route());
+    }
+    refuse_oversize(&request)?;
+    match prove(&app, &request).await? {
+        Proof::Admin => Ok(Admin),
+        Proof::Key(_) => Err(forbidden("This is for the platform's admin only (X-Admin-Key).")),
+    }
+}
+
+async fn business(request: HttpRequest) -> Result<Business, ApiError> {
+    let app = app_of(&request)?;
+    refuse_oversize(&request)?;
+    match prove(&app, &request).await? {
+        Proof::Admin => Ok(Business { id: tenant_of_admin(&app, &request).await? }),
+        Proof::Key(caller) if caller.identity.customer.is_some() => {
+            Err(forbidden("A customer's key may not do this; use a business key."))
+        }
+        Proof::Key(caller) => {
+            own_tenant(&request, &caller.identity.business)?;
+            Ok(Business { id: caller.identity.business.clone() })
+        }
+    }
+}
+
+async fn reader(request: HttpRequest) -> Result<Reader, ApiError> {
+    let app = app_of(&request)?;
+    refuse_oversize(&request)?;
+    match prove(&app, &request).await? {
+        Proof::Admin => Ok(Reader { business: tenant_of_admin(&app, &request).await?, customer: None }),
+        Proof::Key(caller) => {
+            own_tenant(&request, &caller.identity.business)?;
+            let identity = &caller.identity;
+            Ok(Reader { business: identity.business.clone(), customer: identity.customer.clone() })
+        }
+    }
+}
+
+fn observer(request: &HttpRequest) -> Result<Observer, ApiError> {
+    let Shown::AdminKey(sent) = shown(request) else { return Ok(Observer { is_admin: false }) };
+    let app = app_of(request)?;
+    prove_admin(&app, request, sent).map(|()| Observer { is_admin: true })
+}
+
+/// What the node knows, without waiting: the way of nearly every call.
+fn known_caller(request: &HttpRequest) -> Result<Option<Caller>, ApiError> {
+    let app = app_of(request)?;
+    refuse_oversize(request)?;
+    let Shown::Key(sent) = shown(request) else { return Ok(None) };
+    let Some(Candidate::Known(hash, identity)) = candidate(&app, sent) else { return Ok(None) };
+    if identity.expires_at.is_some_and(|expires_at| expires_at <= app.clock.now()) {
+        return Err(ApiError::invalid_key());
+    }
+    own_tenant(request, &identity.business)?;
+    note_expiry(request, &identity);
+    Ok(Some(Caller { identity, hash, is_cached: true }))
+}
+
+async fn caller(request: HttpRequest) -> Result<Caller, ApiError> {
+    let app = app_of(&request)?;
+    match prove(&app, &request).await? {
+        Proof::Admin => {
+            Err(forbidden("The admin does not use the data plane; use a business or customer key."))
+        }
+        Proof::Key(caller) => {
+            own_tenant(&request, &caller.identity.business)?;
+            Ok(caller)
+        }
+    }
+}
+
+macro_rules! extractors {
+    ($($who:ident by $prove:ident;)+) => {$(
+        impl FromRequest for $who {
+            type Error = ApiError;
+            type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                Box::pin($prove(request.clone()))
+            }
+        }
+    )+};
+}
+
+extractors! {
+    Admin by admin;
+    Business by business;
+    Reader by reader;
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = futures_util::future::Either<
+        std::future::Ready<Result<Self, ApiError>>,
+        LocalBoxFuture<'static, Result<Self, ApiError>>,
+    >;
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        match known_caller(request) {
+            Ok(Some(known)) => futures_util::future::Either::Left(std::future::ready(Ok(known))),
+            Ok(None) => futures_util::future::Either::Right(Box::pin(caller(request.clone()))),
+            Err(refusal) => futures_util::future::Either::Left(std::future::ready(Err(refusal))),
+        }
+    }
+}
+
+impl FromRequest for Anonymous {
+    type Error = ApiError;
+    type Future = std::future::Ready<Result<Self, ApiError>>;
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(Self))
+    }
+}
+
+impl FromRequest for Observer {
+    type Error = ApiError;
+    type Future = std::future::Ready<Result<Self, ApiError>>;
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(observer(request))
+    }
+}

@@ -1,0 +1,147 @@
+//! The one table of routes: path, method, who may call, handler.
+//!
+//! Who may call is the handler's own first argument, an extractor of `identity.rs`; the table names it again and
+//! does not compile where the two differ.
+
+use crate::api::{accounts, keys, limits, usage};
+use crate::call::envelope;
+use crate::error::{ApiError, Code};
+use crate::identity::{Admin, Anonymous, Business, Caller, Observer, Reader};
+use crate::request::Input;
+use actix_web::http::Method;
+use actix_web::web;
+
+/// Keeps a handler's first argument equal to what the table says.
+fn by<Who, Handler, Answer>(handler: Handler) -> Handler
+where
+    Handler: Fn(Who, Input) -> Answer,
+{
+    handler
+}
+
+macro_rules! table {
+    (@join $only:ident) => { stringify!($only) };
+    (@join $first:ident $($rest:ident)+) => { concat!(stringify!($first), $(", ", stringify!($rest)),+) };
+    ($($($path:literal)|+ => { $($method:ident $who:ident $handler:path;)+ })+) => {
+        /// Puts every route of the table into an application.
+        pub(crate) fn configure(config: &mut web::ServiceConfig) {
+            $(config.service(
+                web::resource([$($path),+])
+                    $(.route(web::method(Method::$method).to(by::<$who, _, _>($handler))))+
+                    .default_service(web::to(async || refused_method(table!(@join $($method)+))))
+            );)+
+        }
+
+        /// The table as text: path, method, who may call.
+        #[cfg(test)]
+        const TABLE: &[(&[&str], &[(&str, &str)])] =
+            &[$((&[$($path),+], &[$((stringify!($method), stringify!($who))),+])),+];
+    };
+}
+
+table! {
+    "/api/v1/proxy" => {
+        POST Caller envelope::proxy;
+    }
+    "/api/v1/usage" => {
+        GET Reader usage::read;
+    }
+    "/api/v1/plan_limits" => {
+        POST Business limits::create;
+        GET Business limits::list;
+    }
+    "/api/v1/plan_limits/{id}" => {
+        GET Business limits::read;
+        PUT Business limits::update;
+        DELETE Business limits::delete;
+    }
+    "/api/v1/plans" => {
+        POST Business limits::create_plan;
+        GET Business limits::list_plans;
+    }
+    "/api/v1/plans/{id}" => {
+        GET Business limits::read_plan;
+        PUT Business limits::update_plan;
+        DELETE Business limits::delete_plan;
+    }
+    "/api/v1/customers" | "/api/v1/businesses/{bid}/customers" => {
+        POST Business accounts::create_customer;
+        GET Business accounts::list_customers;
+    }
+    "/api/v1/customers/{cid}" | "/api/v1/businesses/{bid}/customers/{cid}" => {
+        GET Business accounts::read_customer;
+        PUT Business accounts::update_customer;
+        DELETE Business accounts::delete_customer;
+    }
+    "/api/v1/customers/{cid}/keys" | "/api/v1/businesses/{bid}/customers/{cid}/keys" => {
+        POST Business keys::create_for_customer;
+        GET Business keys::list_of_customer;
+    }
+    "/api/v1/customers/{cid}/keys/{key}" | "/api/v1/businesses/{bid}/customers/{cid}/keys/{key}" => {
+        GET Business keys::read_of_customer;
+        DELETE Business keys::revoke_of_customer;
+    }
+    "/api/v1/keys" | "/api/v1/businesses/{bid}/keys" => {
+        POST Business keys::create;
+        GET Business keys::list;
+    }
+    "/api/v1/keys/{type}/{name}" | "/api/v1/businesses/{bid}/keys/{type}/{name}" => {
+        GET Business keys::read;
+        DELETE Business keys::revoke;
+    }
+    "/api/v1/settings" | "/api/v1/businesses/{bid}/settings" => {
+        GET Business accounts::read_settings;
+        PATCH Business accounts::update_settings;
+    }
+    "/api/v1/businesses" => {
+        POST Admin accounts::create_business;
+        GET Admin accounts::list_businesses;
+    }
+    "/api/v1/businesses/{bid}" => {
+        GET Business accounts::read_business;
+        PUT Admin accounts::update_business;
+    }
+    "/health" => {
+        GET Anonymous usage::health;
+    }
+    "/ready" => {
+        GET Observer usage::ready;
+    }
+}
+
+fn refused_method(allow: &'static str) -> Result<String, ApiError> {
+    Err(ApiError::method_not_allowed(allow))
+}
+
+/// The answer to a path that no route has.
+pub(crate) fn no_such_route() -> ApiError {
+    ApiError::new(Code::NotFound, "There is no such route; see the API reference.")
+}
+
+/// The handler for every path that no route has.
+pub(crate) async fn unknown() -> Result<String, ApiError> {
+    std::future::ready(Err(no_such_route())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_stands_once_and_only_health_is_open() {
+        let mut paths: Vec<_> = TABLE.iter().flat_map(|row| row.0).collect();
+        let count = paths.len();
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), count);
+        for (paths, methods) in TABLE {
+            let is_open = methods.iter().any(|(_, who)| matches!(*who, "Anonymous" | "Observer"));
+            assert_eq!(is_open, matches!(paths[0], "/health" | "/ready"), "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_method_names_the_others() {
+        assert_eq!(table!(@join GET PUT DELETE), "GET, PUT, DELETE");
+    }
+}
