@@ -178,7 +178,7 @@ impl Config {
         let merged = merged.map_err(|error| ConfigError::one(error.to_string()))?;
         let known = Source::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
         let known = known.map_err(|error| ConfigError::one(error.to_string()))?;
-        let mut reader = Reader { source: &merged, problems: Vec::new() };
+        let mut reader = Reader { source: &merged, defaults: &known, problems: Vec::new() };
         reader.refuse_unknown(&known);
         let read = reader.config();
         match read {

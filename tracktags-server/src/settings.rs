@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracktags_core::upstreams::TargetClass;
 use tracktags_store::{Durability, StoreLimits};
+use url::Url;
 
 const SECONDS_PER_DAY: u32 = 86_400;
 const BYTES_PER_MIB: i64 = 1 << 20;
-use url::Url;
 
 /// Reads settings one by one and notes what is wrong with each.
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source,
+    /// What stands in for a setting that cannot be read, so that the others are checked all the same.
+    pub(crate) defaults: &'a Source,
     pub(crate) problems: Vec<String>,
 }
 
@@ -42,10 +44,10 @@ impl Reader<'_> {
 
     fn parsed<T>(&mut self, name: &str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text(name);
-        let parsed = parse(&text);
-        if parsed.is_none() {
+        let parsed = parse(&text).or_else(|| {
             self.problems.push(format!("{name} must be {what}"));
-        }
+            parse(&self.defaults.get_string(name).ok()?)
+        });
         parsed
     }
 
