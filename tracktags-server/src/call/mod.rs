@@ -1,7 +1,7 @@
 //! One call: ① key → ② identity → ③ limits → ④ demand → ⑤ batch → ⑥ decision → ⑦ forward → ⑧ settle.
 //!
-//! `envelope` reads what is wished and `answer` writes what came of it; the steps between are here. They run in a
-//! task that the request does not own, so a caller who goes away changes nothing. Keeps
+//! `envelope` reads what is wished and `answer` writes what came of it; the steps between are here. They outlive the
+//! request, so a caller who goes away changes nothing. Keeps
 //! `counted-before-forwarded`: nothing is sent before the batch has committed.
 
 pub(crate) mod answer;
@@ -16,7 +16,11 @@ use crate::identity::Caller;
 use answer::Answered;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
 use tracktags_core::accounts::{Account, CustomerId, Identity, Scope, TargetChoice};
@@ -53,11 +57,40 @@ pub(crate) struct Wish {
     pub(crate) request_id: http::HeaderValue,
 }
 
-/// Makes the call in a task of its own and waits for what comes of it.
-pub(crate) async fn call(app: Arc<App>, caller: Caller, wish: Wish) -> Result<Answered, ApiError> {
-    let task = actix_web::rt::spawn(run(app, caller, wish));
-    // What a panic says may hold a piece of the request; the hook has logged where it was.
-    task.await.unwrap_or_else(|_panic| Err(ApiError::internal("the task of a call panicked")))
+/// Makes the call. It goes on without a caller who leaves.
+pub(crate) fn call(app: Arc<App>, caller: Caller, wish: Wish) -> Finishing {
+    Finishing(Some(Box::pin(run(app, caller, wish))))
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Answered, ApiError>>>>;
+
+/// A call on its way. The request's handler polls it, which costs no task and no wake-up; when the handler is
+/// dropped before the call is done, the rest of it becomes a task of its own.
+#[must_use]
+pub(crate) struct Finishing(Option<Running>);
+
+impl Future for Finishing {
+    type Output = Result<Answered, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(running) = &mut self.0 else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
+        let done = match polled {
+            Ok(polled) => ready!(polled),
+            // What a panic says may hold a piece of the request; the hook has logged where it was.
+            Err(_panic) => Err(ApiError::internal("a call panicked")),
+        };
+        self.0 = None;
+        Poll::Ready(done)
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.take() {
+            drop(actix_web::rt::spawn(async move { drop(running.await) }));
+        }
+    }
 }
 
 async fn run(app: Arc<App>, caller: Caller, wish: Wish) -> Result<Answered, ApiError> {

@@ -45,24 +45,32 @@ impl Writer {
 
     fn run(&mut self, waiting: &[Waiting]) -> Result<Ending, StoreError> {
         self.note_outside_commits()?;
-        let mut decided = self.decide(waiting)?;
+        let decided = self.decide(waiting)?;
         if decided.batch.entries().is_empty() {
             // Nothing is taken, so nothing is locked. `data_version` was read after membership closed.
             return Ok(Ending::Done(decided));
         }
         self.begin()?;
+        let locked = self.instant();
+        let ending = self.under_lock(waiting, decided);
+        self.note_held(locked);
+        Ok(ending)
+    }
+
+    /// From the lock to the commit.
+    fn under_lock(&mut self, waiting: &[Waiting], mut decided: Decided) -> Ending {
         match self.write(waiting, &mut decided) {
             Ok(false) => {
                 self.rollback();
-                return Ok(Ending::Done(decided));
+                return Ending::Done(decided);
             }
             Ok(true) => {}
             Err(error) => {
                 self.rollback();
-                return Ok(Ending::Failed(error));
+                return Ending::Failed(error);
             }
         }
-        Ok(match connection::commit(&mut self.conn) {
+        match connection::commit(&mut self.conn) {
             Ok(()) => Ending::Done(decided),
             Err(CommitFault::RolledBack(error)) => {
                 self.rollback();
@@ -72,7 +80,7 @@ impl Writer {
                 tracing::error!(%error, batch = self.next_batch, "a commit was not heard");
                 Ending::Unknown(decided)
             }
-        })
+        }
     }
 
     /// Under the lock: decides again if configuration or the clock moved, then writes. `false`: nothing is left

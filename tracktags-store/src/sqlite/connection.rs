@@ -129,12 +129,34 @@ pub(crate) fn open_error(error: diesel::result::Error) -> OpenError {
     }
 }
 
+/// `PRAGMA data_version` as a statement that is prepared once: it is asked twice a batch.
+#[derive(Debug, Clone, Copy)]
+struct DataVersion;
+
+impl diesel::query_builder::QueryId for DataVersion {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl diesel::query_builder::Query for DataVersion {
+    type SqlType = Integer;
+}
+
+impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for DataVersion {
+    fn walk_ast<'b>(
+        &'b self,
+        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
+    ) -> QueryResult<()> {
+        out.push_sql("PRAGMA data_version");
+        Ok(())
+    }
+}
+
+impl RunQueryDsl<SqliteConnection> for DataVersion {}
+
 /// Counts the commits of other connections: it moves when one happened, and not for our own.
 pub(crate) fn data_version(conn: &mut SqliteConnection) -> Result<i32, StoreError> {
-    diesel::sql_query("SELECT data_version AS value FROM pragma_data_version")
-        .get_result::<Number>(conn)
-        .map(|row| row.value)
-        .map_err(store_error)
+    DataVersion.get_result(conn).map_err(store_error)
 }
 
 /// Looks for damage in the named tables and their indexes.

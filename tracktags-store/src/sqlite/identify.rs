@@ -78,7 +78,8 @@ fn serve(lookups: &Receiver<Lookup>, conn: &mut diesel::SqliteConnection, secret
                     if !known.contains(&lookup.hash) {
                         return Ok(Claim::Unknown);
                     }
-                    let found = terms::identify(conn, lookup.now, secrets, lookup.hash, lookup.claimed.as_ref())?;
+                    let found =
+                        terms::identify(conn, lookup.now, secrets, lookup.hash, lookup.claimed.as_ref())?;
                     Ok(found.map_or(Claim::Refused, |identity| Claim::Proved(Arc::new(identity))))
                 })
                 .collect::<Vec<_>>())

@@ -42,10 +42,7 @@ fn damaged(error: tracktags_core::error::Cause) -> OpenError {
 
 /// The name of this deployment, made at the first open; and the refusal of a wrong master key, before any customer
 /// is refused for it.
-pub(super) fn identify_database(
-    conn: &mut SqliteConnection,
-    secrets: &Secrets,
-) -> Result<String, OpenError> {
+pub(super) fn identify_database(conn: &mut SqliteConnection, secrets: &Secrets) -> Result<String, OpenError> {
     conn.immediate_transaction(|conn| {
         let known: Vec<(String, String)> =
             server_state::table.select((server_state::name, server_state::value)).load(conn)?;

@@ -96,7 +96,10 @@ impl KeyStore for SqliteStore {
             let found = if self.caches.identity(&hash).is_some() {
                 let secrets = self.secrets.clone();
                 let read = move |conn: &mut _| terms::identify(conn, now, &secrets, hash, claimed.as_ref());
-                self.readers.read(read).await?.map_or(Claim::Refused, |identity| Claim::Proved(Arc::new(identity)))
+                self.readers
+                    .read(read)
+                    .await?
+                    .map_or(Claim::Refused, |identity| Claim::Proved(Arc::new(identity)))
             } else if self.caches.is_unknown(&hash, now) {
                 Claim::Unknown
             } else {

@@ -128,7 +128,8 @@ impl Writer {
                     let began = self.instant();
                     let count = waiting.len();
                     self.batch(waiting);
-                    self.note_held(began, count);
+                    self.note_batch(began, count);
+                    self.leave_a_slot();
                 }
                 Taking::Nothing => self.queue.park(IDLE),
                 Taking::Closed => break,
@@ -159,24 +160,33 @@ impl Writer {
         Instant::now()
     }
 
-    fn note_held(&mut self, began: Instant, count: usize) {
-        let now = self.instant();
-        let took = now.duration_since(began);
-        let full = took.as_micros().saturating_mul(crate::admission::BATCH_ENTRIES_MAX as u128);
-        let per_full_batch = full / (count.max(1) as u128);
+    /// Notes how long a batch took, for the estimate of a wait.
+    fn note_batch(&mut self, began: Instant, count: usize) {
+        let took = self.instant().duration_since(began).as_micros();
+        let full = took.saturating_mul(crate::admission::BATCH_ENTRIES_MAX as u128);
         // A small batch says little about a full one: its cost is mostly the commit.
-        let estimate = if count >= 256 { per_full_batch } else { took.as_micros() };
+        let estimate = if count >= 256 { full / (count as u128) } else { took };
         self.queue.note_batch(u64::try_from(estimate).unwrap_or(u64::MAX));
-        self.slot.held += took;
+    }
+
+    /// Notes for how long the lock was held.
+    pub(super) fn note_held(&mut self, locked: Instant) {
+        self.slot.held += self.instant().duration_since(locked);
+    }
+
+    /// Where the lock is held most of the time, leaves it free for a twentieth of it: SQL writers poll for it. The
+    /// log is checkpointed then, too, if it has grown large.
+    fn leave_a_slot(&mut self) {
+        let now = self.instant();
         let span = now.duration_since(self.slot.since);
         if span < SLOT_EVERY {
             return;
         }
         if self.slot.held * 2 > span {
             std::thread::sleep(SLOT);
-            if connection::wal_bytes(&self.path) > self.limits.wal_checkpoint_bytes {
-                self.checkpoint();
-            }
+        }
+        if connection::wal_bytes(&self.path) > self.limits.wal_checkpoint_bytes {
+            self.checkpoint();
         }
         self.slot = Slotting::new(self.instant());
     }
