@@ -44,11 +44,10 @@ impl Reader<'_> {
 
     fn parsed<T>(&mut self, name: &str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text(name);
-        let parsed = parse(&text).or_else(|| {
+        parse(&text).or_else(|| {
             self.problems.push(format!("{name} must be {what}"));
             parse(&self.defaults.get_string(name).ok()?)
-        });
-        parsed
+        })
     }
 
     fn number(&mut self, name: &str, min: u32, max: u32) -> Option<u32> {

@@ -1,5 +1,7 @@
 //! The core against models of its own: operators unit by unit, windows over time, keys, and the ledger.
 
+#![cfg(test)]
+
 mod keys;
 mod ledger;
 mod operators;

@@ -20,8 +20,8 @@ const OPERATIONS: usize = 100_000;
 const CUSTOMERS: usize = 8;
 
 /// The history's number: `TRACKTAGS_SEED` repeats one.
+#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the seed repeats a run")]
 fn seed() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the seed repeats a run")]
     let given = std::env::var("TRACKTAGS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| rand::rng().random());
     println!("TRACKTAGS_SEED={seed}");
