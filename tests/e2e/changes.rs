@@ -1,30 +1,25 @@
 //! A change holds on the very next request: by the API, by plain SQL from another process, under load; and no change
 //! loses usage.
 
+#![cfg(test)]
+
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracktags_tests::load::Load;
 use tracktags_tests::upstream::Upstream;
-use tracktags_tests::{NodeOptions, TestApp, call, envelope, text};
-
-fn fast() -> NodeOptions {
-    NodeOptions::default().set("STORE__DURABILITY", "process")
-}
+use tracktags_tests::{TestApp, call, envelope, text, wait_until};
 
 /// Calls of other customers, all the while.
 fn background(app: &TestApp, target: &str, connections: usize) -> Load {
     let key = app.customer_key("background");
     let body = envelope(target, 1);
-    Load::start(app.node.address, connections, usize::MAX, move |_, client| {
-        let answer = call(client, &key, &body);
-        (answer.status, answer.code())
-    })
+    Load::start(app.node.address, connections, usize::MAX, move |_, client| call(client, &key, &body))
 }
 
 #[test]
 fn a_changed_limit_holds_on_the_next_request() {
-    let app = TestApp::with(fast());
+    let app = TestApp::new();
     let target = Upstream::start();
     let id = app.limit("api_calls", 1_000_000, "yearly");
     let load = background(&app, &target.url("/echo"), 16);
@@ -55,19 +50,18 @@ fn a_changed_limit_holds_on_the_next_request() {
 
 #[test]
 fn revoked_keys_plans_and_subscriptions_hold_on_the_next_request() {
-    let app = TestApp::with(fast());
+    let app = TestApp::new();
     let target = Upstream::start();
-    let load = background(&app, &target.url("/echo"), 8);
     let mut caller = app.client();
     let body = envelope(&target.url("/echo"), 1);
     let plan = |name: &str, free: bool, value: i64| {
-        let fields = json!({"plan_name": name, "is_free": free});
-        let id = text(&app.business("POST", "/api/v1/plans", Some(&fields), 201), "id");
+        let id = app.plan(name, free);
         let _limit = app.limit_with(&json!({"metric_name": "api_calls", "limit_value": value,
             "limit_period": "yearly", "plan_id": id}));
         id
     };
     let (free, paid) = (plan("Free", true, 0), plan("Paid", false, 1_000));
+    let load = background(&app, &target.url("/echo"), 8);
     for round in 0..25 {
         let customer = format!("customer_{round}");
         let key = app.customer_key(&customer);
@@ -89,7 +83,9 @@ fn revoked_keys_plans_and_subscriptions_hold_on_the_next_request() {
             let path = format!("/api/v1/customers/{customer}/keys/{}", text(&keys["keys"][0], "id"));
             let _revoked = app.business("DELETE", &path, None, 200);
         } else {
-            app.node.sql(&format!("UPDATE customer_keys SET revoked_at = datetime('now') WHERE customer_id = '{customer}'"));
+            app.node.sql(&format!(
+                "UPDATE customer_keys SET revoked_at = datetime('now') WHERE customer_id = '{customer}'"
+            ));
         }
         assert_eq!(status(), 401, "the key is revoked");
         let read = app.client().json("GET", "/api/v1/usage", &key, None);
@@ -101,14 +97,12 @@ fn revoked_keys_plans_and_subscriptions_hold_on_the_next_request() {
 
 #[test]
 fn a_subscription_ends_between_two_calls() {
-    let app = TestApp::with(fast());
+    let app = TestApp::new();
     let target = Upstream::start();
-    let free = json!({"plan_name": "Free", "is_free": true});
-    let free = text(&app.business("POST", "/api/v1/plans", Some(&free), 201), "id");
-    let paid = json!({"plan_name": "Paid", "is_free": false});
-    let paid = text(&app.business("POST", "/api/v1/plans", Some(&paid), 201), "id");
+    let (free, paid) = (app.plan("Free", true), app.plan("Paid", false));
     for (plan, value) in [(&free, 0), (&paid, 1_000)] {
-        let _limit = app.limit_with(&json!({"metric_name": "api_calls", "limit_value": value, "plan_id": plan}));
+        let _limit =
+            app.limit_with(&json!({"metric_name": "api_calls", "limit_value": value, "plan_id": plan}));
     }
     let key = app.customer_key("customer_1");
     // Times are whole seconds in SQL: two seconds from now at most.
@@ -118,7 +112,7 @@ fn a_subscription_ends_between_two_calls() {
     let mut caller = app.client();
     let body = envelope(&target.url("/echo"), 1);
     let mut before = 0;
-    tracktags_tests::wait_until("the free plan holds", Duration::from_secs(5), || {
+    wait_until("the free plan holds", Duration::from_secs(5), || {
         let status = call(&mut caller, &key, &body).status;
         before += usize::from(status == 200);
         status == 429
@@ -128,7 +122,7 @@ fn a_subscription_ends_between_two_calls() {
 
 #[test]
 fn no_change_loses_the_windows_usage() {
-    let app = TestApp::with(fast());
+    let app = TestApp::new();
     let target = Upstream::start();
     let key = app.customer_key("customer_1");
     let mut caller = app.client();
@@ -156,15 +150,22 @@ fn no_change_loses_the_windows_usage() {
     // A plan changed and changed back.
     let mut plans = Vec::new();
     for (name, value) in [("A", 10), ("B", 100)] {
-        let plan = text(&app.business("POST", "/api/v1/plans", Some(&json!({"plan_name": name})), 201), "id");
-        let _limit = app.limit_with(&json!({"metric_name": "api_calls", "limit_value": value, "plan_id": plan}));
+        let plan = app.plan(name, false);
+        let _limit =
+            app.limit_with(&json!({"metric_name": "api_calls", "limit_value": value, "plan_id": plan}));
         plans.push(plan);
     }
     for (plan, remaining) in [(&plans[0], 1), (&plans[1], 90), (&plans[0], 0)] {
-        let _changed = app.business("PUT", "/api/v1/customers/customer_1", Some(&json!({"plan_id": plan})), 200);
+        let _changed =
+            app.business("PUT", "/api/v1/customers/customer_1", Some(&json!({"plan_id": plan})), 200);
         let answer = call(&mut caller, &key, &body);
         if answer.status == 200 {
-            assert_eq!(answer.json()["breach_status"]["remaining"].as_i64(), Some(remaining), "{}", answer.text());
+            assert_eq!(
+                answer.json()["breach_status"]["remaining"].as_i64(),
+                Some(remaining),
+                "{}",
+                answer.text()
+            );
         } else {
             assert_eq!(remaining, 0, "{}", answer.text());
             assert_eq!(answer.json()["breach_status"]["current_usage"].as_i64(), Some(10));
@@ -179,14 +180,12 @@ fn plain_sql_gets_through_a_saturated_engine() {
     let app = TestApp::new();
     let target = Upstream::start();
     let id = app.limit("api_calls", 100_000_000, "yearly");
-    let keys: Arc<Vec<String>> = Arc::new((0..64).map(|n| app.customer_key(&format!("customer_{n}"))).collect());
+    let keys: Arc<Vec<String>> =
+        Arc::new((0..64).map(|n| app.customer_key(&format!("customer_{n}"))).collect());
     let body = envelope(&target.url("/echo"), 1);
     let load = Load::start(app.node.address, 256, usize::MAX, move |number, client| {
-        let answer = call(client, &keys[number % keys.len()], &body);
-        (answer.status, answer.code())
+        call(client, &keys[number % keys.len()], &body)
     });
-    let mut wal = app.node.database().into_os_string();
-    wal.push("-wal");
     let (mut waits, mut largest) = (Vec::new(), 0);
     for update in 0..UPDATES {
         #[expect(clippy::disallowed_methods, reason = "measures an update")]
@@ -194,7 +193,7 @@ fn plain_sql_gets_through_a_saturated_engine() {
         let value = 100_000_000 + update;
         app.node.sql(&format!("UPDATE plan_limits SET limit_value = {value} WHERE id = '{id}'"));
         waits.push(began.elapsed());
-        largest = largest.max(std::fs::metadata(&wal).map_or(0, |data| data.len()));
+        largest = largest.max(app.node.wal_bytes());
     }
     let tally = load.stop();
     waits.sort();

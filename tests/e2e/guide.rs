@@ -1,6 +1,8 @@
 //! Every request printed in docs/GUIDE.md, sent literally: only host, keys, `{limit_id}` and the target are replaced.
 //! The answers carry the guide's fields, with the guide's types.
 
+#![cfg(test)]
+
 use serde_json::Value;
 use std::path::Path;
 use tracktags_tests::http::{Client, Response};
@@ -33,7 +35,11 @@ fn printed(block: &str) -> Printed {
         pairs.filter(|(word, _)| *word == flag).map(|(_, value)| value.clone()).collect::<Vec<_>>()
     };
     let url = words.iter().find(|word| word.starts_with("https://your-tracktags.com")).unwrap();
-    let headers = after("-H").iter().map(|header| header.split_once(": ").unwrap()).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let headers = after("-H")
+        .iter()
+        .map(|header| header.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     Printed {
         method: after("-X").pop().unwrap_or_else(|| "GET".to_owned()),
         path: url.trim_start_matches("https://your-tracktags.com").to_owned(),
@@ -65,12 +71,13 @@ fn words(block: &str) -> Vec<String> {
 
 impl Printed {
     fn send(&self, client: &mut Client, replace: &[(&str, &str)]) -> Response {
-        let put = |text: &str| replace.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+        let put =
+            |text: &str| replace.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
         let headers: Vec<(String, String)> =
             self.headers.iter().map(|(name, value)| (name.clone(), put(value))).collect();
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        client.send(&self.method, &put(&self.path), &headers, put(&self.body).as_bytes()).unwrap()
+        client.send(&self.method, &put(&self.path), &headers, put(&self.body).as_bytes())
     }
 }
 
@@ -96,7 +103,8 @@ fn the_guides_requests_get_the_guides_answers() {
     let target = Upstream::start();
     let requests: Vec<Printed> =
         blocks("bash").iter().filter(|block| block.contains("curl")).map(|block| printed(block)).collect();
-    let answers: Vec<Value> = blocks("json").iter().map(|block| serde_json::from_str(block).unwrap()).collect();
+    let answers: Vec<Value> =
+        blocks("json").iter().map(|block| serde_json::from_str(block).unwrap()).collect();
     let [create, update, key, call, usage] = &requests[..] else { panic!("{} requests", requests.len()) };
     let [key_answer, allowed, denied] = &answers[..] else { panic!("{} answers", answers.len()) };
     let business = ("tk_live_your_business_key", app.business_key.as_str());
@@ -115,7 +123,10 @@ fn the_guides_requests_get_the_guides_answers() {
     let customer_key = text(&created.json(), "api_key");
 
     let target_url = target.url("/echo");
-    let replace = [("ck_live_customer_123_45678901", customer_key.as_str()), ("https://your-api.com/endpoint", &target_url)];
+    let replace = [
+        ("ck_live_customer_123_45678901", customer_key.as_str()),
+        ("https://your-api.com/endpoint", &target_url),
+    ];
     assert!(call.body.contains("\"warning\""), "the stray field is sent");
     let answer = call.send(&mut client, &replace);
     assert_eq!(answer.status, 200, "{}", answer.text());

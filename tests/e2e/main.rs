@@ -1,5 +1,8 @@
 //! The whole system: real processes, real sockets, a real database.
 
+#![cfg(test)]
+#![expect(clippy::print_stdout, reason = "a test says its figures")]
+
 mod changes;
 mod crash;
 mod drain;
@@ -8,4 +11,5 @@ mod guide;
 mod house_rules;
 mod security;
 mod settle;
+mod targets;
 mod windows;

@@ -1,4 +1,4 @@
-//! A small blocking HTTP/1.1 client with one kept connection. It sends exactly what it is told.
+//! A small blocking HTTP/1.1 client with one kept connection. It sends exactly what it is told, once.
 
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An answer.
+/// An answer, or that there was none.
 #[derive(Debug, Clone, Default)]
 pub struct Response {
     /// Its status; 0 where none was received.
@@ -17,6 +17,7 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
+    unsent: bool,
 }
 
 impl Response {
@@ -38,10 +39,19 @@ impl Response {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The answer's code, where it is an error of the API.
+    /// The answer's code, where it has one: an error, a denial or a failure.
     #[must_use]
     pub fn code(&self) -> String {
+        if self.status == 200 || self.body.is_empty() {
+            return String::new();
+        }
         self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Whether no connection could be made, so that the request never left.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        self.unsent
     }
 }
 
@@ -69,53 +79,58 @@ impl Client {
         self.with_header(method, path, ("x-admin-key", key), body)
     }
 
-    fn with_header(&mut self, method: &str, path: &str, auth: (&str, &str), body: Option<&Value>) -> Response {
+    fn with_header(
+        &mut self,
+        method: &str,
+        path: &str,
+        auth: (&str, &str),
+        body: Option<&Value>,
+    ) -> Response {
         let body = body.map(ToString::to_string);
         let mut headers = vec![auth];
         if body.is_some() {
             headers.push(("content-type", "application/json"));
         }
-        self.send(method, path, &headers, body.unwrap_or_default().as_bytes()).unwrap_or_default()
+        self.send(method, path, &headers, body.unwrap_or_default().as_bytes())
     }
 
-    /// Any request. A kept connection that turns out to be closed is not tried again: the caller may have been
-    /// counted.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Response> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
-        for (name, value) in headers {
-            head.push_str(name);
-            head.push_str(": ");
-            head.push_str(value);
-            head.push_str("\r\n");
-        }
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
-            head.push_str(&format!("content-length: {}\r\n", body.len()));
-        }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(body);
+    /// Any request. A kept connection that turns out to be closed is not tried again: the call may have been counted.
+    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let bytes = request(self.address, method, path, headers, body);
         self.raw(&bytes, method == "HEAD")
     }
 
-    /// Sends these bytes and reads an answer.
-    ///
-    /// # Errors
-    /// The connection's; it is dropped then.
-    pub fn raw(&mut self, bytes: &[u8], is_head: bool) -> io::Result<Response> {
+    /// Sends these bytes and reads an answer; after a fault the next request gets a new connection.
+    pub fn raw(&mut self, bytes: &[u8], is_head: bool) -> Response {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => connect(self.address)?,
+            None => match connect(self.address) {
+                Ok(stream) => stream,
+                Err(_refused) => return Response { unsent: true, ..Response::default() },
+            },
         };
-        stream.get_mut().write_all(bytes)?;
-        let response = read(&mut stream, is_head)?;
-        if response.header("connection") != Some("close") {
+        // What could not be sent whole may have been answered all the same (413).
+        let _sent = stream.get_mut().write_all(bytes);
+        let Ok(response) = read(&mut stream, is_head) else { return Response::default() };
+        if response.header("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
             self.stream = Some(stream);
         }
-        Ok(response)
+        response
     }
+}
+
+/// A request as bytes; `Content-Length` is added unless given.
+#[must_use]
+pub fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {to}\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 /// Opens a connection with time limits.
@@ -126,6 +141,7 @@ pub fn connect(address: SocketAddr) -> io::Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(BufReader::new(stream))
 }
 
@@ -151,22 +167,29 @@ pub fn read(stream: &mut BufReader<TcpStream>, is_head: bool) -> io::Result<Resp
         return Ok(response);
     }
     if response.header("transfer-encoding") == Some("chunked") {
-        loop {
-            line.clear();
-            stream.read_line(&mut line)?;
-            let length = usize::from_str_radix(line.trim(), 16).map_err(|_bad| bad())?;
-            let start = response.body.len();
-            response.body.resize(start + length, 0);
-            stream.read_exact(response.body.get_mut(start..).unwrap_or_default())?;
-            line.clear();
-            stream.read_line(&mut line)?;
-            if length == 0 {
-                return Ok(response);
-            }
-        }
+        read_chunks(stream, &mut response.body)?;
+        return Ok(response);
     }
     let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     response.body.resize(length, 0);
     stream.read_exact(&mut response.body)?;
     Ok(response)
+}
+
+fn read_chunks(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Result<()> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        stream.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim(), 16)
+            .map_err(|_no_length| io::Error::from(io::ErrorKind::InvalidData))?;
+        if stream.take(length).read_to_end(body)? as u64 != length {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        line.clear();
+        stream.read_line(&mut line)?;
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }

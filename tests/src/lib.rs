@@ -108,6 +108,13 @@ impl TestApp {
         text(&made, "api_key")
     }
 
+    /// Creates a plan; its id.
+    #[must_use]
+    pub fn plan(&self, name: &str, is_free: bool) -> String {
+        let fields = json!({"plan_name": name, "is_free": is_free});
+        text(&self.business("POST", "/api/v1/plans", Some(&fields), 201), "id")
+    }
+
     /// The first metric's usage of a customer.
     #[must_use]
     pub fn usage(&self, customer: &str) -> i64 {

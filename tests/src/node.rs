@@ -87,7 +87,8 @@ impl Node {
         let stdout = process.stdout.take();
         let (sender, lines) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+            for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok)
+            {
                 // Nobody listens once the address is known; the pipe is emptied all the same.
                 let _known = sender.send(line);
             }
@@ -95,7 +96,13 @@ impl Node {
         while let Ok(line) = lines.recv_timeout(START) {
             let address = line.strip_prefix("listening on http://").and_then(|address| address.parse().ok());
             if let Some(address) = address {
-                return Ok(Self { address, folder: Arc::clone(folder), options, process: Some(process), log });
+                return Ok(Self {
+                    address,
+                    folder: Arc::clone(folder),
+                    options,
+                    process: Some(process),
+                    log,
+                });
             }
         }
         let _killed = process.kill();
@@ -194,11 +201,14 @@ impl Node {
     /// # Panics
     /// When it fails.
     pub fn sql(&self, sql: &str) -> String {
-        let run = Command::new("sqlite3").arg("-cmd").arg(".timeout 5000").arg(self.database()).arg(sql).output();
-        match run {
-            Ok(done) if done.status.success() => String::from_utf8_lossy(&done.stdout).trim().to_owned(),
-            other => panic!("{sql}: {other:?}"),
-        }
+        sql_in(self.folder.path(), sql)
+    }
+
+    /// The write-ahead log's size now.
+    #[must_use]
+    pub fn wal_bytes(&self) -> u64 {
+        let wal = self.folder.path().join("tracktags.db-wal");
+        std::fs::metadata(wal).map_or(0, |data| data.len())
     }
 
     /// Checks the books.
@@ -206,11 +216,64 @@ impl Node {
     /// # Panics
     /// Where they do not agree.
     pub fn verify(&self) {
-        match tracktags_store::verify(&self.store_url()) {
-            Ok(report) => assert!(report.differences.is_empty(), "{:?}", report.differences),
-            Err(error) => panic!("verify: {error}"),
-        }
+        verify_in(self.folder.path());
     }
+
+    /// A copy of the database as it lies there, to be looked at: opening the files themselves would recover and
+    /// checkpoint them, and leave the next start nothing to do.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    #[must_use]
+    pub fn copied(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        for name in ["tracktags.db", "tracktags.db-wal"] {
+            let (from, to) = (self.folder.path().join(name), copy.path().join(name));
+            if from.exists() {
+                let copied = std::fs::copy(&from, to);
+                assert!(copied.is_ok(), "{}: {copied:?}", from.display());
+            }
+        }
+        copy
+    }
+}
+
+/// Checks the books of the database in a folder.
+///
+/// # Panics
+/// Where they do not agree.
+pub fn verify_in(folder: &Path) {
+    match tracktags_store::verify(&format!("sqlite:{}", folder.join("tracktags.db").display())) {
+        Ok(report) => assert!(report.differences.is_empty(), "{:?}", report.differences),
+        Err(error) => panic!("verify: {error}"),
+    }
+}
+
+/// Runs SQL on the database in a folder in another process, as an operator would.
+///
+/// # Panics
+/// When it fails.
+pub fn sql_in(folder: &Path, sql: &str) -> String {
+    let database = folder.join("tracktags.db");
+    let run = Command::new("sqlite3").arg("-cmd").arg(".timeout 5000").arg(database).arg(sql).output();
+    match run {
+        Ok(done) if done.status.success() => String::from_utf8_lossy(&done.stdout).trim().to_owned(),
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+/// Starts a server on a folder and kills it `after`, wherever its start is then.
+///
+/// # Panics
+/// When the process cannot be started.
+#[expect(clippy::disallowed_methods, reason = "an instant within a start, not a wait for its end")]
+pub fn kill_while_starting(folder: &Path, after: Duration) {
+    let mut process = spawn(folder, &NodeOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let began = std::time::Instant::now();
+    wait_until("the instant of the kill", Duration::from_secs(5), || began.elapsed() >= after);
+    // Gone already would be a failed start: the next one says why.
+    let _killed = process.kill();
+    let _status = process.wait();
 }
 
 impl Drop for Node {

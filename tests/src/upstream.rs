@@ -1,9 +1,13 @@
-//! A target that misbehaves on demand, and keeps a log of its own: what arrived, and what it answered.
+//! A target that misbehaves on demand, and keeps a log of its own: what arrived, and in which order.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What is read of a request at once.
+pub const READ_AHEAD_BYTES: usize = 8_192;
 
 /// What arrived.
 #[derive(Debug, Clone)]
@@ -16,10 +20,39 @@ pub struct Arrival {
     pub body: Vec<u8>,
 }
 
+impl Arrival {
+    /// A header's value, or an empty text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The path and query that were asked for.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.request_line.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
 type Peek = dyn Fn(&Arrival) + Send + Sync;
 
-/// A running target. The path says how it behaves: `/echo`, `/status/503`, `/hang`, `/reset`, `/garbage`, `/short`,
-/// `/large`, `/gone` (no answer, closed), `/slow` (a body that never ends); anything else answers `ok`.
+/// A running target. The path says how it behaves:
+///
+/// | path | answer |
+/// |---|---|
+/// | `/echo` | 200 with the request's body; `/delay/MS/echo` after a while |
+/// | `/status/N` | that status; `/delay/MS/status/N` after a while |
+/// | `/hang` | none, until the caller closes |
+/// | `/slow` | a head and half a body, then nothing until the caller closes |
+/// | `/reset` | none: the connection is reset, if the request's body is larger than [`READ_AHEAD_BYTES`] |
+/// | `/gone` | none: the connection is closed |
+/// | `/garbage` | what is no HTTP |
+/// | `/cut` | half a head, then closed |
+/// | `/short`, `/chunk` | a body cut short of its length, or in the middle of a chunk |
+/// | `/large` | 9 MB |
+/// | `/interim` | 103 first, then as `/echo` |
+/// | `/surplus` | as `/echo`, and a second answer that nobody asked for |
+/// | `/close` | as `/echo`, the body's end being the connection's |
 #[derive(Clone)]
 pub struct Upstream {
     /// Where it listens.
@@ -81,11 +114,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn serve(stream: TcpStream, log: &Mutex<Vec<Arrival>>, peek: &Peek) {
     let _fast = stream.set_nodelay(true);
-    let mut stream = BufReader::new(stream);
+    let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
     while let Some(arrival) = read(&mut stream) {
         peek(&arrival);
+        let path = arrival.path().to_owned();
         lock(log).push(arrival.clone());
-        if !answer(&arrival, stream.get_mut()) {
+        if !answer(&path, &arrival.body, stream.get_mut()) {
             return;
         }
     }
@@ -102,47 +136,69 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
+    // A socket that is closed with bytes unread is reset.
+    let is_read = !request_line.contains(" /reset");
+    let length = headers.get("content-length").filter(|_| is_read).and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).ok()?;
     Some(Arrival { request_line, headers, body })
 }
 
 /// Answers as the path says; whether the connection goes on.
-fn answer(arrival: &Arrival, stream: &mut TcpStream) -> bool {
-    let path = arrival.request_line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut send = |bytes: &[u8]| stream.write_all(bytes).is_ok();
-    let mut parts = path.trim_start_matches('/').split('/');
-    match (parts.next(), parts.next()) {
-        (Some("echo"), _) => {
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", arrival.body.len());
-            send(&[head.into_bytes(), arrival.body.clone()].concat())
+fn answer(path: &str, body: &[u8], stream: &mut TcpStream) -> bool {
+    let mut parts = path.trim_start_matches('/').splitn(3, '/');
+    let (mode, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    match mode {
+        "delay" => {
+            std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0)));
+            answer(parts.next().unwrap_or_default(), body, stream)
         }
-        (Some("status"), Some(status)) => {
-            send(format!("HTTP/1.1 {status} Status\r\ncontent-length: 2\r\n\r\nok").as_bytes())
+        "echo" => send(stream, &ok(body)),
+        "status" => {
+            send(stream, format!("HTTP/1.1 {value} Status\r\ncontent-length: 2\r\n\r\nok").as_bytes())
         }
-        (Some("hang"), _) => {
+        "interim" => {
+            let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".to_vec();
+            send(stream, &[hints, ok(body)].concat())
+        }
+        "surplus" => send(stream, &[ok(body), ok(b"of nobody")].concat()),
+        "close" => {
+            send(stream, &[b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", body].concat());
+            false
+        }
+        "hang" | "slow" => {
+            if mode == "slow" {
+                send(stream, b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+            }
             let _until_closed = stream.read(&mut [0; 1]);
             false
         }
-        (Some("slow"), _) => {
-            send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
-            let _until_closed = stream.read(&mut [0; 1]);
-            false
-        }
-        (Some("garbage"), _) => {
-            send(b"this is not HTTP\r\n\r\n");
-            false
-        }
-        (Some("short"), _) => {
-            send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
-            false
-        }
-        (Some("large"), _) => {
-            send(&[b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n".to_vec(), vec![b'x'; 9_000_000]].concat());
-            false
-        }
-        (Some("gone" | "reset"), _) => false,
-        _ => send(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"),
+        "garbage" => last(stream, b"this is not HTTP\r\n\r\n"),
+        "cut" => last(stream, b"HTTP/1.1 200 OK\r\ncontent-le"),
+        "short" => last(stream, b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"),
+        "chunk" => last(stream, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nha"),
+        "large" => last(
+            stream,
+            &[b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n".to_vec(), vec![b'x'; 9_000_000]].concat(),
+        ),
+        "gone" | "reset" => false,
+        _ => send(stream, &ok(b"ok")),
     }
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+    stream.write_all(bytes).is_ok()
+}
+
+/// Sends these bytes and ends the connection.
+fn last(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+    send(stream, bytes);
+    let _closed = stream.shutdown(Shutdown::Write);
+    false
 }

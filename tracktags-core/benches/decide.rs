@@ -76,9 +76,7 @@ fn one_decision(criterion: &mut Criterion) {
         let (mut counters, mut cuts) = (Kept::default(), CutCache::default());
         let mut batch = Batch::new(NOW);
         group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                batch.apply(black_box(&operation), &mut counters, &Still, &mut cuts).unwrap()
-            });
+            bencher.iter(|| batch.apply(black_box(&operation), &mut counters, &Still, &mut cuts).unwrap());
         });
     }
     group.finish();

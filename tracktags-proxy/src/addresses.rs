@@ -25,6 +25,7 @@ const NEVER_V4: &[Ipv4Net] = &[
     v4(240, 0, 0, 0, 4),
     v4(168, 63, 129, 16, 32),
     v4(100, 100, 100, 200, 32), // metadata of Alibaba Cloud
+    v4(192, 0, 0, 192, 32),     // metadata of Oracle Cloud
 ];
 
 /// Reached by class `open` only: loopback, private and other special ranges.
@@ -59,23 +60,25 @@ const SPECIAL_V6: &[Ipv6Net] = &[
 /// What class `open` may reach beside public addresses: loopback and private (unique local) ones.
 const OPEN_V6: &[Ipv6Net] = &[Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), v6(0xfc00, 0, 0, 7)];
 
-/// Metadata services with a private IPv6 address (AWS, Google).
+/// Metadata services with a private IPv6 address (AWS, Google, Oracle).
 const METADATA_V6: &[Ipv6Net] = &[
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128),
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 128),
 ];
 
 /// Whether a target of this class may be at this address.
 #[must_use]
 pub fn is_allowed(address: IpAddr, class: TargetClass) -> bool {
-    match address {
+    match unmapped(address) {
         IpAddr::V4(address) => v4_allowed(address, class),
-        // An IPv4 address in other clothes is judged as what it is (RFC 4291, 2.5.5.2).
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => v4_allowed(address, class),
-            None => v6_allowed(address, class),
-        },
+        IpAddr::V6(address) => v6_allowed(address, class),
     }
+}
+
+/// An IPv4 address in other clothes is judged as what it is (RFC 4291, 2.5.5.2).
+pub(crate) fn unmapped(address: IpAddr) -> IpAddr {
+    address.to_canonical()
 }
 
 fn v4_allowed(address: Ipv4Addr, class: TargetClass) -> bool {

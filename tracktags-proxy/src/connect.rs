@@ -1,16 +1,18 @@
 //! The guarded connector: it resolves, judges every answer, opens the socket to a judged address only, judges the
 //! peer again, and speaks TLS with the URL's host name. Keeps `only-checked-addresses`.
 //!
-//! A resolver that checks would not be enough: an HTTP client asks none for a literal address.
+//! A resolver that checks would not be enough: an HTTP client asks none for a literal address. No address that was not
+//! judged in this very look-up is connected to, so a name that changes its answer (rebinding) gains nothing.
 
 use crate::addresses::is_allowed;
-use crate::resolve::{Refused, SharedResolver, judge};
+use crate::resolve::{Refused, SharedResolver};
 use crate::target::Own;
 use http::Uri;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use std::error::Error;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -18,10 +20,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
-use tracktags_core::error::{Phase, UpstreamError};
+use tracktags_core::error::{Cause, Phase, UpstreamError};
 use tracktags_core::upstreams::TargetClass;
 
 /// What every connection of a proxy shares.
@@ -36,10 +38,39 @@ pub(crate) struct Guard {
     pub(crate) tls_timeout: Duration,
 }
 
+/// What an address is given to take a connection, even where many wait after it (RFC 8305, 5).
+const CONNECT_SHARE_MIN: Duration = Duration::from_millis(250);
+
 /// Why there is no connection; found again in the client's error by its type.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub(crate) struct ConnectFault(pub(crate) UpstreamError);
+pub(crate) struct ConnectFault(UpstreamError);
+
+impl ConnectFault {
+    /// The error again. The client keeps it behind a reference, so its cause is handed on as its words.
+    pub(crate) fn to_error(&self) -> UpstreamError {
+        match &self.0 {
+            UpstreamError::InvalidTarget(why) => UpstreamError::InvalidTarget(why),
+            UpstreamError::Resolve(cause) => UpstreamError::Resolve(words(cause.as_ref())),
+            UpstreamError::Connect(cause) => UpstreamError::Connect(words(cause.as_ref())),
+            UpstreamError::Tls(cause) => UpstreamError::Tls(words(cause.as_ref())),
+            UpstreamError::TimedOut { phase } => UpstreamError::TimedOut { phase: *phase },
+            _ => UpstreamError::Blocked,
+        }
+    }
+}
+
+/// An error and what it came from, in a line.
+fn words(error: &(dyn Error + 'static)) -> Cause {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text.into()
+}
 
 /// Connects for one class of targets.
 #[derive(Clone)]
@@ -71,13 +102,20 @@ impl Guard {
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let addresses = self.addresses(host, class).await?;
-        let tcp = self.open(&addresses, port, class).await?;
+        let addresses = self.addresses(host, port).await?;
+        if !addresses.iter().all(|address| self.allows(*address, class)) {
+            let authority = uri.authority().map_or(host, |authority| authority.as_str());
+            tracing::warn!("a target with a forbidden address is refused");
+            self.refused.note(authority, class);
+            return Err(UpstreamError::Blocked);
+        }
+        let tried = addresses.get(..self.dns_answers_max).unwrap_or(&addresses);
+        let tcp = self.open(tried, class).await?;
         if !is_tls {
             return Ok(MaybeHttpsStream::Http(TokioIo::new(tcp)));
         }
-        let name = host.strip_suffix('.').unwrap_or(host).to_owned();
-        let name = ServerName::try_from(name).map_err(|error| UpstreamError::Tls(Box::new(error)))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| UpstreamError::Tls(Box::new(error)))?;
         let handshake =
             TlsConnector::from(Arc::clone(&self.tls)).connect(name, TokioIo::new(TokioIo::new(tcp)));
         let stream = timeout(self.tls_timeout, handshake)
@@ -87,57 +125,49 @@ impl Guard {
         Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
     }
 
-    /// The judged addresses of a host. One bad answer refuses the name, and the verdict is kept.
-    async fn addresses(&self, host: &str, class: TargetClass) -> Result<Vec<IpAddr>, UpstreamError> {
+    /// All addresses of a host: the caller judges every one, also those that will not be tried, for a bad answer must
+    /// not hide behind many good ones.
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, UpstreamError> {
         if let Ok(literal) = host.parse::<IpAddr>() {
-            return if is_allowed(literal, class) { Ok(vec![literal]) } else { Err(UpstreamError::Blocked) };
+            return Ok(vec![SocketAddr::new(literal, port)]);
         }
-        let mut answers = timeout(self.dns_timeout, self.resolver.resolve(host))
+        let answers = timeout(self.dns_timeout, self.resolver.resolve(host))
             .await
             .map_err(|_late| UpstreamError::TimedOut { phase: Phase::Resolve })?
             .map_err(UpstreamError::Resolve)?;
         if answers.is_empty() {
             return Err(UpstreamError::Resolve("the name has no address".into()));
         }
-        // Judged before the list is cut: a bad answer must not hide behind many good ones.
-        if !judge(&answers, class) {
-            tracing::warn!("a target's name has a forbidden address and is refused");
-            self.refused.note(host, class);
-            return Err(UpstreamError::Blocked);
-        }
-        answers.truncate(self.dns_answers_max);
-        Ok(answers)
+        Ok(answers.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    /// Opens a socket to the first address that takes it.
-    async fn open(
-        &self,
-        addresses: &[IpAddr],
-        port: u16,
-        class: TargetClass,
-    ) -> Result<TcpStream, UpstreamError> {
-        let attempt = async {
-            let mut last = UpstreamError::Connect("no address was tried".into());
-            for address in addresses {
-                let address = SocketAddr::new(*address, port);
-                if self.own.is_own(address) {
-                    return Err(UpstreamError::Blocked);
-                }
-                match TcpStream::connect(address).await {
-                    Ok(stream) => return self.judged(stream, class),
-                    Err(error) => last = UpstreamError::Connect(Box::new(error)),
-                }
-            }
-            Err(last)
-        };
-        let late = |_late| UpstreamError::TimedOut { phase: Phase::Connect };
-        timeout(self.connect_timeout, attempt).await.map_err(late)?
+    /// Whether a socket to this address may be opened for this class.
+    fn allows(&self, address: SocketAddr, class: TargetClass) -> bool {
+        is_allowed(address.ip(), class) && !self.own.is_own(address)
+    }
+
+    /// Opens a socket to the first address that takes it. Each gets its share of what time is left, so that one that
+    /// is silent does not use up the others'.
+    async fn open(&self, addresses: &[SocketAddr], class: TargetClass) -> Result<TcpStream, UpstreamError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let mut last = UpstreamError::Connect("no address was tried".into());
+        let shares = (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev();
+        for (address, shares) in addresses.iter().zip(shares) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = (left / shares).max(CONNECT_SHARE_MIN).min(left);
+            last = match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return self.judged(stream, class),
+                Ok(Err(error)) => UpstreamError::Connect(Box::new(error)),
+                Err(_late) => UpstreamError::TimedOut { phase: Phase::Connect },
+            };
+        }
+        Err(last)
     }
 
     /// The peer is judged again: what counts is where the socket ended.
     fn judged(&self, stream: TcpStream, class: TargetClass) -> Result<TcpStream, UpstreamError> {
         let peer = stream.peer_addr().map_err(|error| UpstreamError::Connect(Box::new(error)))?;
-        if !is_allowed(peer.ip(), class) {
+        if !self.allows(peer, class) {
             return Err(UpstreamError::Blocked);
         }
         stream.set_nodelay(true).map_err(|error| UpstreamError::Connect(Box::new(error)))?;

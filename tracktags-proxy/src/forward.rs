@@ -1,34 +1,49 @@
-//! ⑦ Sending and reading back: deadlines, size limits, and framing faults as typed errors.
+//! ⑦ Sending: deadlines by phase, and what goes wrong before the head of an answer as typed errors.
 //!
-//! Nothing that may have been sent is sent again. A body's end counts only when its framing says so.
+//! Nothing that may have been sent is sent again, no redirect is followed, and an interim answer (1xx) is never the
+//! answer. Until a connection is there nothing was sent, and the errors say so: units are kept or released by it.
 
-use crate::connect::ConnectFault;
+use crate::answer::Answer;
+use crate::connect::{ConnectFault, GuardedConnector};
 use crate::decode::Decoder;
 use crate::headers;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use http::{Request, Response, StatusCode, Version};
-use http_body::Frame;
-use http_body_util::{BodyExt, BodyStream, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use futures_util::StreamExt;
+use futures_util::task::AtomicWaker;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
+use std::convert::Infallible;
 use std::error::Error as StdError;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tracktags_core::error::{Cause, Phase, UpstreamError};
-use tracktags_core::upstreams::{ByteStream, ForwardRequest, ForwardResponse, RequestBody};
+use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, RequestBody};
 
 /// The body of a request as the client takes it.
 pub(crate) type OutgoingBody = UnsyncBoxBody<Bytes, Cause>;
 /// A client of one class, for one thread.
-pub(crate) type Client = hyper_util::client::legacy::Client<crate::connect::GuardedConnector, OutgoingBody>;
+pub(crate) type Client = hyper_util::client::legacy::Client<GuardedConnector, OutgoingBody>;
 
 /// The limits of one call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallLimits {
+    /// Until a connection is there. Its parts have limits of their own; this one ends what waits for none of them.
+    pub(crate) connection: Duration,
+    /// From then on to the head of the answer.
     pub(crate) first_byte: Duration,
+    /// The whole call.
     pub(crate) total: Duration,
+    /// Names and values of the answer's headers.
+    pub(crate) head_bytes_max: usize,
+    /// The body, decoded.
     pub(crate) body_bytes_max: u64,
 }
 
@@ -38,19 +53,38 @@ pub(crate) async fn send(
     request: ForwardRequest,
     limits: CallLimits,
 ) -> Result<ForwardResponse, UpstreamError> {
-    let began = Instant::now();
-    let first_byte = began + limits.first_byte.min(limits.total);
-    let request = outgoing(request)?;
-    let response = timeout_at(first_byte, client.request(request))
-        .await
-        .map_err(|_late| UpstreamError::TimedOut { phase: Phase::FirstByte })?
-        .map_err(client_error)?;
-    incoming(response, began + limits.total, limits.body_bytes_max)
+    let end = Instant::now() + limits.total;
+    let mut request = outgoing(request)?;
+    let interim = Interim::watch(&mut request);
+    let mut capture = capture_connection(&mut request);
+    let mut connected = pin!(async { capture.wait_for_connection_metadata().await.is_some() });
+    let mut sending = pin!(client.request(request));
+    let mut late = pin!(sleep_until(end.min(Instant::now() + limits.connection)));
+    let mut phase = Phase::Connect;
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(response) = sending.as_mut().poll(cx) {
+            return Poll::Ready(response.map_err(client_error));
+        }
+        if interim.poll_flood(cx).is_ready() {
+            return Poll::Ready(Err(UpstreamError::Protocol("interim answers without end".into())));
+        }
+        if phase == Phase::Connect && connected.as_mut().poll(cx).is_ready() {
+            let first_byte = Instant::now() + limits.first_byte;
+            phase = if first_byte < end { Phase::FirstByte } else { Phase::Total };
+            late.as_mut().reset(end.min(first_byte));
+        }
+        late.as_mut().poll(cx).map(|()| Err(UpstreamError::TimedOut { phase }))
+    })
+    .await?;
+    incoming(response, end, limits)
 }
 
 fn outgoing(request: ForwardRequest) -> Result<Request<OutgoingBody>, UpstreamError> {
     let ForwardRequest { target, method, headers, ours, body } = request;
-    let has_body = !matches!(body, RequestBody::Empty);
+    if matches!(method, Method::CONNECT | Method::TRACE) {
+        // One opens a tunnel past every rule here, the other has our headers read back.
+        return Err(UpstreamError::InvalidTarget("its method cannot be forwarded"));
+    }
     let body: OutgoingBody = match body {
         RequestBody::Empty => Empty::new().map_err(never).boxed_unsync(),
         RequestBody::Full(bytes) => Full::new(bytes).map_err(never).boxed_unsync(),
@@ -59,129 +93,81 @@ fn outgoing(request: ForwardRequest) -> Result<Request<OutgoingBody>, UpstreamEr
             StreamBody::new(frames).boxed_unsync()
         }
     };
+    let headers = headers::outgoing(headers, ours, &target.authority, &method, !body.is_end_stream())?;
     let mut built = Request::new(body);
     *built.method_mut() = method;
     *built.uri_mut() = target.uri;
     *built.version_mut() = Version::HTTP_11;
-    *built.headers_mut() = headers::outgoing(headers, ours, &target.authority, has_body);
+    *built.headers_mut() = headers;
     Ok(built)
 }
 
-fn never(never: std::convert::Infallible) -> Cause {
+fn never(never: Infallible) -> Cause {
     match never {}
 }
 
 fn incoming(
     response: Response<Incoming>,
     deadline: Instant,
-    bytes_max: u64,
+    limits: CallLimits,
 ) -> Result<ForwardResponse, UpstreamError> {
     let (head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for another protocol. Dropping the body closes the connection.
         return Err(UpstreamError::Protocol("an upgrade that nobody asked for".into()));
     }
-    let declared = http_body::Body::size_hint(&body).exact();
     let mut headers = head.headers;
-    let decoder = Decoder::for_headers(&mut headers, bytes_max)?;
+    // The client's buffer ends a head that never ends, but takes one that came in whole up to twice its size.
+    let length: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_EXTRA).sum();
+    if length > limits.head_bytes_max {
+        return Err(UpstreamError::Protocol("the head is too large".into()));
+    }
+    let encoding = Decoder::of(&mut headers, limits.body_bytes_max);
     headers::incoming(&mut headers);
-    let too_large = decoder.is_none() && declared.is_some_and(|declared| declared > bytes_max);
-    let answer = Answer {
-        body: BodyStream::new(body),
-        decoder,
-        late: Box::pin(sleep_until(deadline)),
-        left: bytes_max,
-        bytes_max,
-        stage: if too_large { Stage::TooLarge } else { Stage::Flowing },
-    };
-    let body: ByteStream = Box::pin(answer);
+    let body = Box::pin(Answer::new(body, encoding, deadline, limits.body_bytes_max));
     Ok(ForwardResponse { status: head.status, headers, body })
 }
 
-/// A body on its way back.
-struct Answer {
-    body: BodyStream<Incoming>,
-    decoder: Option<Decoder>,
-    late: Pin<Box<Sleep>>,
-    left: u64,
-    bytes_max: u64,
-    stage: Stage,
+/// Colon, space and line end of a field.
+const FIELD_EXTRA: usize = 4;
+
+/// Interim answers a target may send before the answer.
+const INTERIM_MAX: usize = 64;
+
+/// Counts interim answers. hyper reads over any number of them, so a target could keep a connection busy with them for
+/// as long as the time limit lasts.
+#[derive(Default)]
+struct Interim {
+    seen: AtomicUsize,
+    waker: AtomicWaker,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Flowing,
-    TooLarge,
-    Ended,
-}
-
-impl Answer {
-    /// What a chunk, or the end, hands over. `None`: nothing yet.
-    fn take(&mut self, chunk: Option<&Bytes>) -> Result<Option<Bytes>, UpstreamError> {
-        let bytes = match (&mut self.decoder, chunk) {
-            (Some(decoder), Some(chunk)) => decoder.push(chunk)?,
-            (Some(decoder), None) => decoder.finish()?,
-            (None, Some(chunk)) => chunk.clone(),
-            (None, None) => Bytes::new(),
-        };
-        let length = bytes.len() as u64;
-        let too_large = UpstreamError::TooLarge { bytes_max: self.bytes_max };
-        self.left = self.left.checked_sub(length).ok_or(too_large)?;
-        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
-    }
-
-    fn end(&mut self, error: UpstreamError) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        self.stage = Stage::Ended;
-        Poll::Ready(Some(Err(error)))
-    }
-}
-
-impl Stream for Answer {
-    type Item = Result<Bytes, UpstreamError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        match this.stage {
-            Stage::Ended => return Poll::Ready(None),
-            Stage::TooLarge => return this.end(UpstreamError::TooLarge { bytes_max: this.bytes_max }),
-            Stage::Flowing => {}
-        }
-        loop {
-            let Poll::Ready(frame) = this.body.poll_next_unpin(cx) else {
-                ready!(this.late.as_mut().poll(cx));
-                return this.end(UpstreamError::TimedOut { phase: Phase::Total });
-            };
-            let taken = match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(chunk) => this.take(Some(&chunk)),
-                    // Trailers describe the connection's message; they are not handed on.
-                    Err(_trailers) => continue,
-                },
-                Some(Err(error)) => Err(UpstreamError::Truncated(Box::new(error))),
-                None => {
-                    let last = this.take(None);
-                    this.stage = Stage::Ended;
-                    last
-                }
-            };
-            match taken {
-                Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
-                Ok(None) if this.stage == Stage::Ended => return Poll::Ready(None),
-                Ok(None) => {}
-                Err(error) => return this.end(error),
+impl Interim {
+    fn watch<B>(request: &mut Request<B>) -> Arc<Self> {
+        let interim = Arc::new(Self::default());
+        let counted = Arc::clone(&interim);
+        hyper::ext::on_informational(request, move |_| {
+            if counted.seen.fetch_add(1, Ordering::AcqRel) >= INTERIM_MAX {
+                counted.waker.wake();
             }
-        }
+        });
+        interim
+    }
+
+    /// Ready when there were too many.
+    fn poll_flood(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.seen.load(Ordering::Acquire) > INTERIM_MAX { Poll::Ready(()) } else { Poll::Pending }
     }
 }
-
-use std::future::Future;
 
 /// What the client's error means: ours where the connector said it, else by what hyper knows.
 fn client_error(error: hyper_util::client::legacy::Error) -> UpstreamError {
     let mut found: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = found {
         if let Some(fault) = cause.downcast_ref::<ConnectFault>() {
-            return copy_of(&fault.0);
+            return fault.to_error();
         }
         if let Some(fault) = cause.downcast_ref::<hyper::Error>() {
             let malformed = fault.is_parse() || fault.is_parse_status();
@@ -190,18 +176,9 @@ fn client_error(error: hyper_util::client::legacy::Error) -> UpstreamError {
         }
         found = cause.source();
     }
-    UpstreamError::Closed(Box::new(error))
-}
-
-/// The connector's error again: the client keeps it behind a reference.
-fn copy_of(error: &UpstreamError) -> UpstreamError {
-    let cause = |cause: &Cause| -> Cause { cause.to_string().into() };
-    match error {
-        UpstreamError::InvalidTarget(why) => UpstreamError::InvalidTarget(why),
-        UpstreamError::Resolve(source) => UpstreamError::Resolve(cause(source)),
-        UpstreamError::Connect(source) => UpstreamError::Connect(cause(source)),
-        UpstreamError::Tls(source) => UpstreamError::Tls(cause(source)),
-        UpstreamError::TimedOut { phase } => UpstreamError::TimedOut { phase: *phase },
-        _ => UpstreamError::Blocked,
+    if error.is_connect() {
+        UpstreamError::Connect(Box::new(error))
+    } else {
+        UpstreamError::Closed(Box::new(error))
     }
 }

@@ -1,11 +1,9 @@
 //! Header hygiene, both directions. What describes one connection stays on it (RFC 9110, 7.6.1); what is ours or
 //! could be taken for ours is dropped; a TrackTags key never travels (`secrets-never-leave`).
 
-use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tracktags_core::error::UpstreamError;
 use tracktags_core::keys::contains_key;
 
 /// The most header fields an envelope may hold, and their size together.
@@ -13,9 +11,9 @@ pub const REQUEST_FIELDS_MAX: usize = 64;
 /// Names and values of an envelope's headers, in bytes.
 pub const REQUEST_HEADER_BYTES_MAX: usize = 32 * 1_024;
 
-/// Fields that belong to one connection.
-const HOP_BY_HOP: &[HeaderName] =
-    &[CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, EXPECT];
+/// Fields that belong to one connection; with them goes everything that begins with `proxy-`.
+const HOP_BY_HOP: &[&str] =
+    &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"];
 
 /// A header that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +52,7 @@ pub fn request_headers<'a>(
         let key =
             HeaderName::from_bytes(name.as_bytes()).map_err(|_bad| HeaderFault::Name(name.to_owned()))?;
         let control = value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control());
-        let value =
-            HeaderValue::from_str(value).ok().or_else(|| HeaderValue::from_bytes(value.as_bytes()).ok());
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok();
         let value = value.filter(|_| !control).ok_or_else(|| HeaderFault::Value(name.to_owned()))?;
         headers.append(key, value);
     }
@@ -67,77 +64,95 @@ pub(crate) fn outgoing(
     mut headers: HeaderMap,
     ours: HeaderMap,
     authority: &str,
+    method: &Method,
     has_body: bool,
-) -> HeaderMap {
-    drop_connection_fields(&mut headers);
-    let dropped: Vec<HeaderName> = headers.keys().filter(|name| !may_go_out(name)).cloned().collect();
-    for name in dropped {
-        headers.remove(name);
-    }
-    drop_values_with_keys(&mut headers);
+) -> Result<HeaderMap, UpstreamError> {
+    drop_fields(&mut headers, |name| {
+        rebuilt(name) || is_ours(name) || tells_of_the_way(name) || is_credential(name)
+    });
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if has_body && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    if let Ok(host) = HeaderValue::from_str(authority) {
-        headers.insert(HOST, host);
+    // An empty body is said where a target waits for one (RFC 9110, 8.6).
+    if !has_body && matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
+    let host = HeaderValue::from_str(authority);
+    headers.insert(HOST, host.map_err(|_bad| UpstreamError::InvalidTarget("it cannot be requested"))?);
+    let mut last = None;
     for (name, value) in ours {
-        if let Some(name) = name {
-            headers.insert(name, value);
+        // Only the first value of a name carries it.
+        let repeated = name.is_none();
+        last = name.or(last);
+        match &last {
+            // Framing follows the body that is sent, whoever sets a header.
+            Some(name) if rebuilt(name.as_str()) || is_hop_by_hop(name.as_str()) => {}
+            Some(name) if repeated => drop(headers.append(name, value)),
+            Some(name) => drop(headers.insert(name, value)),
+            None => {}
         }
     }
-    headers
-}
-
-fn may_go_out(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    let ours = text.starts_with("x-tracktags-") || text.starts_with("x-webhook-") || text == "x-admin-key";
-    let forwarded = *name == VIA || *name == FORWARDED || text.starts_with("x-forwarded-");
-    let rebuilt = *name == HOST || *name == CONTENT_LENGTH;
-    !(ours || forwarded || rebuilt)
+    Ok(headers)
 }
 
 /// The headers that come back, without those of the connection, without what could be taken for ours. The length is
 /// that of the body as it is handed over, so the target's goes.
 pub(crate) fn incoming(headers: &mut HeaderMap) {
-    drop_connection_fields(headers);
-    headers.remove(CONTENT_LENGTH);
-    let ours = |name: &HeaderName| {
-        name.as_str().starts_with("x-tracktags-") || name.as_str().starts_with("x-webhook-")
-    };
-    let dropped: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
-    for name in dropped {
-        headers.remove(name);
-    }
-    drop_values_with_keys(headers);
+    drop_fields(headers, |name| name == "content-length" || is_ours(name));
 }
 
-fn drop_connection_fields(headers: &mut HeaderMap) {
+/// Follows from URL and body, so nobody else says it.
+fn rebuilt(name: &str) -> bool {
+    matches!(name, "host" | "content-length")
+}
+
+/// Could be taken for something we say.
+fn is_ours(name: &str) -> bool {
+    begins_with(name, "x-tracktags-") || begins_with(name, "x-webhook-")
+}
+
+/// Says whom a request comes from and through whom: believed by targets, so never the caller's word.
+fn tells_of_the_way(name: &str) -> bool {
+    matches!(name, "via" | "forwarded") || begins_with(name, "x-forwarded-")
+}
+
+fn is_credential(name: &str) -> bool {
+    name.len() == "x-admin-key".len() && begins_with(name, "x-admin-key")
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
+}
+
+/// `_` counts as `-`: CGI, WSGI and their like hand both to the program under one name, so a caller's
+/// `X_TrackTags_Customer_Id` would be read as ours.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    let same = |(ours, theirs): (u8, u8)| ours == theirs || (ours == b'-' && theirs == b'_');
+    name.len() >= prefix.len() && prefix.bytes().zip(name.bytes()).all(same)
+}
+
+/// Drops what belongs to one connection, what `Connection` names, what `more` says, and every field with a whole
+/// TrackTags key in one of its values.
+fn drop_fields(headers: &mut HeaderMap, more: impl Fn(&str) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
-    for name in named.iter().chain(HOP_BY_HOP) {
-        headers.remove(name);
+    let mut dropped: Vec<HeaderName> = Vec::new();
+    for (name, value) in &*headers {
+        let text = name.as_str();
+        let has_key = contains_key(value.as_bytes());
+        if has_key {
+            tracing::warn!(header = %name, "a header with a TrackTags key was dropped");
+        }
+        if has_key || is_hop_by_hop(text) || more(text) {
+            dropped.push(name.clone());
+        }
     }
-    for name in ["keep-alive", "proxy-connection"] {
-        headers.remove(name);
-    }
-}
-
-/// A field with a whole key of ours in any of its values is dropped.
-fn drop_values_with_keys(headers: &mut HeaderMap) {
-    let with_keys: Vec<HeaderName> = headers
-        .iter()
-        .filter(|(_, value)| contains_key(value.as_bytes()))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in with_keys {
-        tracing::warn!(header = %name, "a header with a TrackTags key was dropped");
+    for name in named.iter().chain(&dropped) {
         headers.remove(name);
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use rand::SeedableRng;
 use std::io::Write;
+use tracktags_core::error::UpstreamError;
 use tracktags_core::keys::PlainKey;
 use tracktags_core::upstreams::RequestBody;
 use tracktags_proxy::{HeaderFault, request_headers};
@@ -48,6 +49,41 @@ const OUT: &[(&str, &str, bool)] = &[
     ("x-webhook-signature", "x", false),
     ("x-admin-key", "guess", false),
     ("accept-encoding", "gzip, br", false),
+    ("accept-encoding", "*", false),
+    ("proxy-authentication-info", "x", false),
+    ("proxy-anything", "x", false),
+    ("x-forwarded-port", "443", false),
+    ("x-forwarded-prefix", "/admin", false),
+    ("x-forwarded-client-cert", "x", false),
+    ("x-tracktags-business-id", "somebody_else", false),
+    ("x-tracktags-plan-id", "enterprise", false),
+    ("x-tracktags-scope", "business", false),
+    ("x-tracktags-proxied", "true", false),
+    ("x-tracktags-cost", "0", false),
+    ("x-webhook-id", "x", false),
+    ("x-webhook-timestamp", "1", false),
+    // One name to CGI, WSGI and their like.
+    ("x_tracktags_customer_id", "somebody_else", false),
+    ("x-tracktags_customer_id", "somebody_else", false),
+    ("x_forwarded_for", "1.2.3.4", false),
+    ("x_webhook_signature", "x", false),
+    ("x_admin_key", "guess", false),
+    // Near misses travel.
+    ("x-tracktag", "kept", true),
+    ("x-forwarded", "kept", true),
+    ("x-admin-keys", "kept", true),
+    ("x-webhook", "kept", true),
+    ("proxied", "kept", true),
+    ("viable", "kept", true),
+    ("forwarded-note", "kept", true),
+    ("content-language", "de", true),
+    ("content-type", "text/plain", true),
+    ("content-disposition", "inline", true),
+    ("ratelimit", "kept", true),
+    ("ratelimit-policy", "kept", true),
+    ("x-real-ip", "1.2.3.4", true),
+    ("x-request-id", "theirs", true),
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
 ];
 
 async fn arrived(headers: HeaderMap, ours: HeaderMap, body: Option<&'static [u8]>) -> String {
@@ -77,6 +113,89 @@ async fn only_what_may_travel_arrives() {
         assert_eq!(seen.matches("content-length: 2\r\n").count(), 1, "{seen}");
         assert!(seen.contains("\r\naccept-encoding: identity\r\n"));
     }
+}
+
+#[test]
+fn the_tables_are_large_enough() {
+    assert!(OUT.len() >= 60 && BACK.len() >= 25, "{} out, {} back", OUT.len(), BACK.len());
+}
+
+#[tokio::test]
+async fn what_connection_names_is_dropped_however_it_is_written() {
+    for connection in
+        [&b"x-a, X-B"[..], b"close,x-a ,\tx-b", b"x-a;q, x-a, x-b", b"\xff, x-a, x-b", b",,x-a,x-b,"]
+    {
+        let mut headers = HeaderMap::new();
+        headers.append("connection", HeaderValue::from_bytes(connection).unwrap());
+        headers.append("x-a", HeaderValue::from_static("1"));
+        headers.append("x-b", HeaderValue::from_static("2"));
+        headers.append("x-c", HeaderValue::from_static("3"));
+        let seen = arrived(headers, HeaderMap::new(), None).await;
+        assert!(
+            !seen.contains("x-a:") && !seen.contains("x-b:") && seen.contains("\r\nx-c: 3\r\n"),
+            "{seen}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_is_said_where_targets_wait_for_one() {
+    for (method, said) in [
+        ("POST", true),
+        ("PUT", true),
+        ("PATCH", true),
+        ("GET", false),
+        ("DELETE", false),
+        ("OPTIONS", false),
+    ] {
+        for body in [RequestBody::Empty, RequestBody::Full(Bytes::new())] {
+            let upstream = RawUpstream::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            let proxy = proxy();
+            let mut request = request(&proxy, &upstream.url("/"));
+            request.method = method.parse().unwrap();
+            request.body = body;
+            send(&proxy, request).await.unwrap();
+            let seen = upstream.requests.lock().unwrap()[0].to_ascii_lowercase();
+            assert_eq!(seen.contains("\r\ncontent-length: 0\r\n"), said, "{seen}");
+            assert!(!seen.contains("transfer-encoding") && !seen.contains("content-type"), "{seen}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_opens_a_tunnel_or_echoes_is_refused() {
+    let upstream = RawUpstream::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    for method in [Method::CONNECT, Method::TRACE] {
+        let proxy = proxy();
+        let mut request = request(&proxy, &upstream.url("/"));
+        request.method = method;
+        let found = send(&proxy, request).await;
+        assert!(matches!(found, Err(UpstreamError::InvalidTarget(_))), "{found:?}");
+    }
+    assert_eq!(upstream.connected(), 0);
+}
+
+#[tokio::test]
+async fn a_streamed_body_arrives_whole() {
+    let upstream = RawUpstream::start(|request, stream| {
+        // The raw upstream reads a chunked request's head only; what follows it came along or comes now.
+        let mut seen = request.to_owned();
+        let mut buffer = [0; 1_024];
+        while !seen.ends_with("0\r\n\r\n") {
+            let read = std::io::Read::read(stream, &mut buffer).unwrap();
+            seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+        let fits =
+            seen.contains("\r\ntransfer-encoding: chunked\r\n") && seen.contains("3\r\none\r\n3\r\ntwo\r\n");
+        let status = if fits { "200 OK" } else { "400 Bad" };
+        stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).is_ok()
+    });
+    let proxy = proxy();
+    let mut request = request(&proxy, &upstream.url("/"));
+    request.method = Method::POST;
+    let chunks = ["one", "two"].map(|chunk| Ok(Bytes::from_static(chunk.as_bytes())));
+    request.body = RequestBody::Stream(Box::pin(futures_util::stream::iter(chunks)));
+    assert_eq!(send(&proxy, request).await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -109,9 +228,16 @@ async fn ours_win() {
     ours.insert("x-request-id", HeaderValue::from_static("ours"));
     ours.insert("x-tracktags-customer-id", HeaderValue::from_static("customer_123"));
     ours.insert("via", HeaderValue::from_static("1.1 tracktags-1"));
+    ours.append("x-two", HeaderValue::from_static("first"));
+    ours.append("x-two", HeaderValue::from_static("second"));
+    for name in ["host", "content-length", "connection", "transfer-encoding"] {
+        ours.insert(name, HeaderValue::from_static("framing-is-not-ours"));
+    }
     let seen = arrived(theirs, ours, None).await;
     assert!(seen.contains("x-request-id: ours") && !seen.contains("theirs"));
     assert!(seen.contains("x-tracktags-customer-id: customer_123") && seen.contains("via: 1.1 tracktags-1"));
+    assert!(seen.contains("x-two: first\r\n") && seen.contains("x-two: second\r\n"));
+    assert!(!seen.contains("framing-is-not-ours"), "{seen}");
 }
 
 #[tokio::test]
@@ -146,7 +272,25 @@ const BACK: &[(&str, &str, bool)] = &[
     ("x-tracktags-status", "allowed", false),
     ("x-tracktags-anything", "x", false),
     ("x-webhook-id", "x", false),
+    ("x_tracktags_status", "allowed", false),
+    ("proxy-authentication-info", "x", false),
+    ("expect", "x", false),
+    ("content-language", "de", true),
+    ("link", "</a>; rel=next", true),
+    ("via", "1.1 theirs", true),
 ];
+
+#[tokio::test]
+async fn an_answers_field_with_a_whole_key_is_dropped() {
+    let key = PlainKey::for_business(&mut rand::rngs::StdRng::seed_from_u64(9));
+    let text = key.expose().to_owned();
+    let upstream = RawUpstream::start(move |_, stream| {
+        let fields = format!("x-leak: a {text} b\r\nx-leak: harmless\r\nx-kept: {}\r\n", &text[..20]);
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 0\r\n\r\n").as_bytes()).is_ok()
+    });
+    let answer = get(&proxy(), &upstream.url("/")).await.unwrap();
+    assert!(!answer.headers.contains_key("x-leak") && answer.headers.contains_key("x-kept"));
+}
 
 #[tokio::test]
 async fn only_what_may_travel_comes_back() {

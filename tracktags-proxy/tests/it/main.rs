@@ -1,8 +1,16 @@
-//! The way out against upstreams that break the rules: framing first, then targets, headers, limits and names.
+//! The way out against upstreams that break the rules: framing first, then targets, headers, limits, encodings, names,
+//! pools and TLS.
 
+// So that clippy knows all of this as tests, the helpers too.
+#![cfg(test)]
+
+mod dns;
+mod encodings;
 mod framing;
 mod headers;
 mod limits;
 mod names;
+mod pools;
 mod support;
 mod targets;
+mod tls;

@@ -23,7 +23,13 @@ pub(crate) struct RawUpstream {
 
 impl RawUpstream {
     pub(crate) fn start(script: impl Fn(&str, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    pub(crate) fn on(
+        listener: TcpListener,
+        script: impl Fn(&str, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -50,6 +56,16 @@ impl RawUpstream {
             let _gone = stream.write_all(bytes);
             false
         })
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connected(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many whole requests arrived so far.
+    pub(crate) fn received(&self) -> usize {
+        self.requests.lock().unwrap().len()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -89,13 +105,14 @@ fn read_request(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// Options whose time limits a test can wait for.
-pub(crate) fn quick() -> ProxyOptions {
-    ProxyOptions { first_byte_timeout_ms: 400, total_timeout_ms: 900, ..ProxyOptions::default() }
+/// A way out with the default limits: no time limit is near, however busy the machine is.
+pub(crate) fn proxy() -> Proxy {
+    Proxy::new(ProxyOptions::default()).unwrap()
 }
 
-pub(crate) fn proxy() -> Proxy {
-    Proxy::new(quick()).unwrap()
+/// A way out with this cap on bodies.
+pub(crate) fn capped(bytes: u64) -> Proxy {
+    Proxy::new(ProxyOptions { answer_body_bytes_max: bytes, ..ProxyOptions::default() }).unwrap()
 }
 
 #[derive(Debug)]

@@ -1,11 +1,10 @@
 //! Target policy: every disguise of a forbidden address is refused before a socket is opened, public ones pass, and
 //! the address table agrees with one that was written independently.
 
-use crate::support::{RawUpstream, proxy, quick};
+use crate::support::{RawUpstream, proxy};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::Ordering;
 use tracktags_core::error::UpstreamError;
 use tracktags_core::keys::PlainKey;
 use tracktags_core::traits::Upstream;
@@ -139,6 +138,34 @@ const REFUSED: &[&str] = &[
     "http://example.com:port/",
     "ws://example.com/",
     "http://127.0.0.1:80@example.com/",
+    "http://localhost../",
+    "http://127.0.0.1../",
+    "http://example..com/",
+    "http://.example.com/",
+    "http://a,b.example.com/",
+    "http://a*b.example.com/",
+    "http://a'b.example.com/",
+    "http://a$b.example.com/",
+    "http://ｌｏｃａｌｈｏｓｔ/",
+    "http://loc%61lhost/",
+    "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/",
+    "http://%2f%2f/",
+    "http://example.com%00.internal/",
+    "http://example.com%2f@127.0.0.1/",
+    "http://example.com%40127.0.0.1/",
+    "http://[::ffff:7f00:1%25lo]/",
+    "http://[::1]:80:80/",
+    "http://exam\u{200b}ple.internal/",
+    "http://metadata。google。internal/",
+    "http:/example.com/",
+    "http:////example.com/",
+    "https:\\\\example.com/",
+    "http://example.com/\u{85}",
+    "http://example.com/\r\nx: y",
+    "http://example.com:443a/",
+    "http://example.com:-1/",
+    "http://example.com:65536/",
+    "http://example.com:0080808/",
 ];
 
 const PUBLIC: &[&str] = &[
@@ -174,6 +201,14 @@ const PUBLIC: &[&str] = &[
     "http://[2a00:1450:4001:800::200e]/",
     "https://localhost.example.com/",
     "https://local.example/",
+    "https://example.com/a|b^c`d{e}f[g]h",
+    "https://example.com/?filter[name]=a|b&q=%20\"x\"<y>{z}",
+    "https://example.com/grüße?ö=ü#fragment",
+    "https://_dmarc.example.com/",
+    "https://mylocalhost.com/",
+    "https://internal.example.com/",
+    "http://example.com:0080/",
+    "https://a-b.c--d.example.com/../x/./y",
 ];
 
 #[test]
@@ -194,7 +229,39 @@ fn every_disguise_of_a_forbidden_address_is_refused() {
         forms += 1;
         assert!(proxy.check(url, TargetClass::Public).is_err(), "{url}");
     }
-    assert!(forms >= 400, "{forms}");
+    assert!(forms >= 1_200, "{forms}");
+}
+
+#[test]
+fn a_target_is_what_the_one_parse_wrote_down() {
+    for (text, uri, authority) in [
+        ("HTTPS://EXAMPLE.com:443", "https://example.com/", "example.com"),
+        ("https://example.com./a", "https://example.com/a", "example.com"),
+        ("https://MÜLLER.example.com/#x", "https://xn--mller-kva.example.com/", "xn--mller-kva.example.com"),
+        ("http://8.8.2056/", "http://8.8.8.8/", "8.8.8.8"),
+        ("http://[2606:4700:0::1111]:80/", "http://[2606:4700::1111]/", "[2606:4700::1111]"),
+    ] {
+        let target = proxy().check(text, TargetClass::Public).unwrap();
+        assert_eq!((target.uri.to_string().as_str(), &*target.authority), (uri, authority));
+    }
+    let target = proxy().check("http://EXAMPLE.com.:8080/", TargetClass::Open).unwrap();
+    assert_eq!(&*target.authority, "example.com:8080");
+}
+
+#[test]
+fn syntax_and_policy_are_told_apart() {
+    for (text, invalid) in [
+        ("ftp://example.com/", true),
+        ("http://user@127.0.0.1/", true),
+        ("http://a..b/", true),
+        ("http://127.0.0.1/", false),
+        ("http://localhost/", false),
+        ("http://example.com:8080/", false),
+    ] {
+        let found = proxy().check(text, TargetClass::Public).unwrap_err();
+        assert_eq!(matches!(found, UpstreamError::InvalidTarget(_)), invalid, "{text}: {found:?}");
+        assert_eq!(matches!(found, UpstreamError::Blocked), !invalid, "{text}: {found:?}");
+    }
 }
 
 #[test]
@@ -206,7 +273,7 @@ fn refused_forms_of_a_listening_address_open_no_socket() {
             proxy.check(&format!("http://{host}:{}/", upstream.address.port()), TargetClass::Public).is_err()
         );
     }
-    assert_eq!(upstream.connections.load(Ordering::SeqCst), 0);
+    assert_eq!(upstream.connected(), 0);
 }
 
 #[test]
@@ -242,6 +309,9 @@ fn open_still_refuses_metadata_and_the_like() {
         "http://[fe80::1]/",
         "http://metadata/",
         "http://metadata.google.internal/",
+        "http://[fd00:c1::a9fe:a9fe]/",
+        "http://100.100.100.200/",
+        "http://192.0.0.192/",
     ] {
         assert!(proxy.check(url, TargetClass::Open).is_err(), "{url}");
     }
@@ -255,7 +325,7 @@ fn our_own_listeners_are_no_target() {
         own_listeners: vec![own, echo],
         own_exceptions: vec![echo],
         public_host: Some("tracktags.example.com".to_owned()),
-        ..quick()
+        ..ProxyOptions::default()
     };
     let proxy = Proxy::new(options).unwrap();
     for url in [
@@ -268,7 +338,54 @@ fn our_own_listeners_are_no_target() {
         assert!(matches!(proxy.check(url, TargetClass::Open), Err(UpstreamError::Blocked)), "{url}");
     }
     assert!(proxy.check("http://127.0.0.1:18081/", TargetClass::Open).is_ok(), "the exception");
+    assert!(proxy.check("http://localhost:18081/", TargetClass::Open).is_err(), "::1 is no exception");
     assert!(proxy.check("http://127.0.0.1:18082/", TargetClass::Open).is_ok(), "another port");
+    assert!(proxy.check("http://localhost:18082/", TargetClass::Open).is_ok(), "another port");
+}
+
+#[test]
+fn our_port_elsewhere_is_not_us() {
+    let options =
+        ProxyOptions { own_listeners: vec!["0.0.0.0:443".parse().unwrap()], ..ProxyOptions::default() };
+    let proxy = Proxy::new(options).unwrap();
+    for url in ["https://8.8.8.8/", "https://[2606:4700::1111]/", "https://example.com/"] {
+        assert!(proxy.check(url, TargetClass::Public).is_ok(), "{url}");
+    }
+    for url in ["https://127.0.0.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/"] {
+        assert!(matches!(proxy.check(url, TargetClass::Open), Err(UpstreamError::Blocked)), "{url}");
+    }
+    // The address this machine speaks from, if it has one besides loopback; nothing is sent to find it.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if socket.connect("8.8.8.8:53").is_ok() {
+        let here = socket.local_addr().unwrap().ip();
+        let found = proxy.check(&format!("https://{here}/"), TargetClass::Open);
+        assert!(matches!(found, Err(UpstreamError::Blocked)), "{here}: {found:?}");
+    }
+}
+
+#[test]
+fn the_host_of_the_public_url_is_no_target() {
+    let check = |host: &str, url: &str| {
+        let options = ProxyOptions { public_host: Some(host.to_owned()), ..ProxyOptions::default() };
+        Proxy::new(options).unwrap().check(url, TargetClass::Public).is_ok()
+    };
+    for (host, url) in [
+        ("tracktags.example.com", "https://TrackTags.example.com./"),
+        ("TrackTags.example.com.", "https://tracktags.example.com/x"),
+        ("8.8.8.8", "https://8.8.8.8/"),
+        ("8.8.8.8", "https://[::ffff:8.8.8.8]/"),
+        ("[2606:4700::1111]", "https://[2606:4700:0::1111]/"),
+    ] {
+        assert!(!check(host, url), "{host} {url}");
+        assert!(check(host, "https://other.example.com/"));
+    }
+    // A loopback public URL tells nothing that the listeners do not: other ports there stay reachable.
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let options = ProxyOptions { public_host: Some(host.to_owned()), ..ProxyOptions::default() };
+        let proxy = Proxy::new(options).unwrap();
+        assert!(proxy.check("http://127.0.0.1:18082/", TargetClass::Open).is_ok());
+        assert!(proxy.check("http://localhost:18082/", TargetClass::Open).is_ok());
+    }
 }
 
 #[test]
@@ -278,6 +395,13 @@ fn a_key_in_the_url_is_refused() {
         format!("https://example.com/?key={}", key.expose()),
         format!("https://example.com/{}/x", key.expose()),
         format!("https://example.com/#{}", key.expose()),
+        format!("https://example.com/a%2f{}%3fx", key.expose()),
+        format!("https://example.com/?a=b&k={}", key.expose().replace('_', "%5F")),
+        format!(
+            "https://example.com/{}",
+            key.expose().bytes().map(|byte| format!("%{byte:02x}")).collect::<String>()
+        ),
+        format!("https://{}.example.com/", key.expose()),
     ] {
         assert!(matches!(proxy().check(&url, TargetClass::Public), Err(UpstreamError::InvalidTarget(_))));
     }
@@ -333,13 +457,16 @@ fn independent(address: IpAddr) -> bool {
 
 #[test]
 fn the_edges_of_every_range_agree_with_an_independent_table() {
-    let edges = FORBIDDEN.iter().map(|text| u32::from(text.parse::<Ipv4Addr>().unwrap()));
-    for edge in
-        edges.flat_map(|edge| (0..=32).map(move |bits| edge & u32::MAX.checked_shl(bits).unwrap_or(0)))
-    {
-        for near in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
-            let address = IpAddr::V4(Ipv4Addr::from(near));
-            assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{address}");
+    // First and last address of every block, of whatever size, around every address of the table.
+    for text in FORBIDDEN {
+        let address = u32::from(text.parse::<Ipv4Addr>().unwrap());
+        for mask in (0..=32).map(|bits| u32::MAX.checked_shl(bits).unwrap_or(0)) {
+            for edge in [address & mask, address | !mask] {
+                for near in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
+                    let address = IpAddr::V4(Ipv4Addr::from(near));
+                    assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{address}");
+                }
+            }
         }
     }
     let six = [
@@ -354,11 +481,17 @@ fn the_edges_of_every_range_agree_with_an_independent_table() {
         "fc00::",
         "::ffff:0:0",
         "64:ff9b::",
+        "2a00::5efe:7f00:1",
+        "2a00::200:5efe:7f00:1",
     ];
-    for edge in six.map(|text| u128::from(text.parse::<Ipv6Addr>().unwrap())) {
-        for near in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
-            let address = IpAddr::V6(Ipv6Addr::from(near));
-            assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{address}");
+    for address in six.map(|text| u128::from(text.parse::<Ipv6Addr>().unwrap())) {
+        for mask in (0..=128).map(|bits| u128::MAX.checked_shl(bits).unwrap_or(0)) {
+            for edge in [address & mask, address | !mask] {
+                for near in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
+                    let address = IpAddr::V6(Ipv6Addr::from(near));
+                    assert_eq!(is_allowed(address, TargetClass::Public), independent(address), "{address}");
+                }
+            }
         }
     }
 }
