@@ -160,7 +160,7 @@ fn run_inflate(
         input = input.get(consumed..).unwrap_or_default();
         sink.push(buffer.get(..made).unwrap_or_default())?;
         *ended = status == Status::StreamEnd;
-        // A full buffer may hide more output of what was consumed.
+        // A full buffer may hide more output of what was consumed, so it is asked again.
         if !*ended && input.is_empty() && made < BUFFER_BYTES {
             return Ok(());
         }
@@ -333,6 +333,31 @@ impl Decoder {
                 None if out.is_empty() => {}
                 None => return Ok(Step::Piece(out)),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+
+    #[test]
+    fn output_that_just_fills_the_buffer_is_not_taken_for_a_fault() {
+        for length in [BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, 4 * BUFFER_BYTES] {
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(&vec![0; length]).unwrap();
+            // All of the input is there, but not the end of the stream.
+            encoder.flush().unwrap();
+            let so_far = encoder.get_ref().len();
+            let whole = encoder.finish().unwrap();
+            let mut codec = Codec::named("deflate", u64::MAX).unwrap();
+            let (start, end) = whole.split_at(so_far);
+            assert_eq!(codec.write(&mut Bytes::copy_from_slice(start)).unwrap().len(), length);
+            assert!(codec.finish().is_err(), "cut short");
+            assert!(codec.write(&mut Bytes::copy_from_slice(end)).unwrap().is_empty());
+            assert!(codec.finish().unwrap().is_empty());
         }
     }
 }

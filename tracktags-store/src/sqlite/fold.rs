@@ -13,11 +13,12 @@ use crate::ledger::{pack_counter, unpack_entries};
 use crate::sqlite::error::store_error;
 use crate::sqlite::live::corrupt;
 use diesel::connection::SimpleConnection;
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{CounterKey, Entry};
+use tracktags_core::usage::{Counter, CounterKey, Entry};
 
 /// Counters folded in one transaction.
 const CHUNK: usize = 256;
@@ -45,6 +46,8 @@ pub(super) struct Folding {
     last_prune: Instant,
     last_measure: Option<Instant>,
     too_large: bool,
+    /// A step failed (somebody holds the lock, the disk is full): none is tried before then.
+    blocked_until: Option<Instant>,
     /// To the thread that sorts.
     sorter: Sender<Pass>,
 }
@@ -56,7 +59,22 @@ enum Stage {
     Writing(Sorted, usize, i64),
 }
 
+/// Between two tries of a step that failed.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks whether a pass is sorted.
+const SORTING_PAUSE: Duration = Duration::from_millis(1);
+
 impl Folding {
+    /// How long the writer may sleep when nothing else waits: not at all while there is something to write.
+    pub(super) fn pause(&self, idle: Duration) -> Duration {
+        match self.stage {
+            _ if self.blocked_until.is_some() => idle,
+            Stage::Idle => idle,
+            Stage::Sorting(..) => SORTING_PAUSE,
+            Stage::Writing(..) => Duration::ZERO,
+        }
+    }
+
     pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, now: Instant) -> Self {
         Self {
             stage: Stage::Idle,
@@ -65,6 +83,7 @@ impl Folding {
             last_prune: now,
             last_measure: None,
             too_large: false,
+            blocked_until: None,
             sorter,
         }
     }
@@ -86,6 +105,12 @@ fn sorted(map: UnfoldedMap) -> Sorted {
 impl Writer {
     /// One small step: begin a pass, write a chunk of it, or prune.
     pub(super) fn fold_a_little(&mut self) {
+        // While the store fails, waiting for its lock once more would only keep callers waiting.
+        let blocked = self.folding.blocked_until.is_some_and(|until| self.instant() < until);
+        if self.store_failed || blocked {
+            return;
+        }
+        self.folding.blocked_until = None;
         let step = match std::mem::replace(&mut self.folding.stage, Stage::Idle) {
             Stage::Idle => self.begin_pass_when_due(),
             Stage::Sorting(sorted, to) => {
@@ -99,6 +124,7 @@ impl Writer {
         };
         if let Err(error) = step.and_then(|()| self.prune_when_due()) {
             tracing::warn!(%error, "a fold waits");
+            self.folding.blocked_until = self.instant().checked_add(RETRY_EVERY);
         }
     }
 
@@ -222,8 +248,8 @@ impl Writer {
         let mut live = Live::new(self.limits.counters_live_max);
         let mut batch = position.folded_to;
         let mut entries = 0_usize;
-        let mut tail = UnfoldedMap::new();
-        let mut rest_of_pass = UnfoldedMap::new();
+        let mut tail = Tail::default();
+        let mut rest_of_pass = Tail::default();
         loop {
             let rows = usage::rows_after(&mut self.conn, batch, TAIL_CHUNK)?;
             let Some(last) = rows.last() else { break };
@@ -236,14 +262,16 @@ impl Writer {
                         continue;
                     }
                     let in_pass = position.pass.as_ref().is_some_and(|(to, _)| row.batch <= *to);
-                    take_back(if in_pass { &mut rest_of_pass } else { &mut tail }, &entry);
+                    let tail = if in_pass { &mut rest_of_pass } else { &mut tail };
+                    tail.take_back(entry);
                 }
             }
         }
+        let rest_of_pass = rest_of_pass.pack();
         for (key, unfolded) in &rest_of_pass {
             live.keep(key, unfolded);
         }
-        for (key, unfolded) in tail {
+        for (key, unfolded) in tail.pack() {
             live.keep(&key, &unfolded);
             live.unfolded.insert(key, unfolded);
         }
@@ -262,11 +290,28 @@ impl Writer {
     }
 }
 
-/// One entry of the tail: recovery copies the state, it does not recompute.
-fn take_back(tail: &mut UnfoldedMap, entry: &Entry) {
-    let unfolded = tail.entry(entry.counter.clone()).or_insert_with(Unfolded::new);
-    let mut packed = Vec::new();
-    pack_counter(&mut packed, &entry.state);
-    unfolded.state = Some(packed.into());
-    unfolded.add(entry);
+/// What the ledger holds beyond the folds, by counter: the last state, and what each hour gained.
+#[derive(Default)]
+struct Tail(HashMap<CounterKey, (Counter, Unfolded)>);
+
+impl Tail {
+    /// One entry of it: recovery copies the state, it does not recompute.
+    fn take_back(&mut self, entry: Entry) {
+        let (state, unfolded) =
+            self.0.entry(entry.counter.clone()).or_insert_with(|| (entry.state, Unfolded::new()));
+        *state = entry.state;
+        unfolded.add(&entry);
+    }
+
+    /// Packs each counter's last state.
+    fn pack(self) -> UnfoldedMap {
+        let mut scratch = Vec::new();
+        let pack = |(key, (state, mut unfolded)): (CounterKey, (Counter, Unfolded))| {
+            scratch.clear();
+            pack_counter(&mut scratch, &state);
+            unfolded.state = Some(scratch.as_slice().into());
+            (key, unfolded)
+        };
+        self.0.into_iter().map(pack).collect()
+    }
 }

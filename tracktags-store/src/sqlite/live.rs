@@ -146,7 +146,10 @@ impl Live {
         }
         let Some(state) = usage::counter_row(conn, key)? else { return Ok(Counter::default()) };
         let counter = unpack_counter(&state).map_err(corrupt)?;
-        self.counters.insert(key.clone(), state.into());
+        // A full table takes in nothing more by being read; what is written comes in all the same.
+        if self.counters.len() < self.max {
+            self.counters.insert(key.clone(), state.into());
+        }
         Ok(counter)
     }
 }

@@ -131,7 +131,13 @@ impl Writer {
                     self.note_batch(began, count);
                     self.leave_a_slot();
                 }
-                Taking::Nothing => self.queue.park(IDLE),
+                Taking::Nothing => {
+                    // While the store fails there is nothing to fold, whatever waits.
+                    let pause = if self.store_failed { IDLE } else { self.folding.pause(IDLE) };
+                    if !pause.is_zero() {
+                        self.queue.park(pause);
+                    }
+                }
                 Taking::Closed => break,
             }
             self.fold_a_little();
@@ -246,6 +252,10 @@ impl Writer {
                     Err(CommitFault::Unknown(error)) => {
                         tracing::error!(%error, "the commit of a change was not heard");
                         self.rollback();
+                        // The connection is not trusted any more; what cannot be reopened now, batches will meet.
+                        if let Err(error) = self.reopen_and_look(self.next_batch) {
+                            self.store_fails(&error);
+                        }
                         Err(StoreError::CommitUnknown)
                     }
                 }
