@@ -1,7 +1,7 @@
 //! ⑤ The pure half of a batch: running values, decisions and the entries to write, without I/O.
 //!
 //! An engine loads counters through [`Counters`], calls [`Batch::apply`] for each operation in order, writes
-//! [`Batch::entries`] in one transaction and, after the commit, makes [`Batch::counters`] visible. On any error it
+//! [`Batch::entries`] in one transaction and, after the commit, makes the counters of [`Batch::into_parts`] visible. On any error it
 //! drops the batch, and nothing happened. Keeps `exact-under-concurrency`: each operation sees the running values
 //! that the one before it left; `all-or-nothing`; `denied-writes-nothing`.
 
