@@ -5,6 +5,7 @@
 
 mod changes;
 mod crash;
+mod demo;
 mod drain;
 mod exact;
 mod guide;
