@@ -77,7 +77,7 @@ pub(crate) fn business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<B
         .filter(businesses::business_id.eq(id.as_str()))
         .filter(businesses::deleted_at.is_null())
         .select(BusinessRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)?;
     row.and_then(BusinessRow::read).ok_or_else(|| StoreError::not_found(Entity::Business, id.as_str()))
@@ -170,7 +170,7 @@ pub(crate) fn find_settings(
         .filter(businesses::business_id.eq(id.as_str()))
         .filter(businesses::deleted_at.is_null())
         .select(SettingsRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)?;
     Ok(row.map(SettingsRow::read))

@@ -30,7 +30,7 @@ pub(crate) fn version(conn: &mut SqliteConnection, business: &BusinessId) -> Res
     let found = config_versions::table
         .find(business.as_str())
         .select(config_versions::version)
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)?;
     Ok(found.unwrap_or(0))

@@ -67,13 +67,20 @@ pub(crate) fn private_file(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens the writer's connection and reads back what durability relies on.
-pub(crate) fn open_writer(path: &Path, durability: Durability) -> Result<SqliteConnection, OpenError> {
+///
+/// The write-ahead log is cut back to `wal_bytes_kept` whenever it begins anew, so its size says how much of it is in
+/// use.
+pub(crate) fn open_writer(
+    path: &Path,
+    durability: Durability,
+    wal_bytes_kept: u64,
+) -> Result<SqliteConnection, OpenError> {
     let mut conn = connect(path)?;
     let synchronous = synchronous(durability);
     let setup = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = 1; \
          PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = {BUSY_MS}; PRAGMA temp_store = MEMORY; \
-         PRAGMA cache_size = -65536;"
+         PRAGMA cache_size = -65536; PRAGMA journal_size_limit = {wal_bytes_kept};"
     );
     conn.batch_execute(&setup).map_err(open_error)?;
     let mode = diesel::sql_query("SELECT journal_mode AS value FROM pragma_journal_mode")

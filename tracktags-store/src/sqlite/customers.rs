@@ -100,7 +100,7 @@ fn any_customer(
         .filter(customers::business_id.eq(business.as_str()))
         .filter(customers::customer_id.eq(customer.as_str()))
         .select(CustomerRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)
 }
@@ -147,7 +147,7 @@ pub(crate) fn free_plan(
         .filter(plans::business_id.eq(business.as_str()))
         .filter(plans::is_free.eq(true))
         .select(plans::id)
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)
 }

@@ -345,7 +345,7 @@ pub(crate) fn claim(
                 customer_keys::expires_at,
                 customer_keys::revoked_at,
             ))
-            .first(conn)
+            .get_result(conn)
     } else {
         business_keys::table
             .filter(business_keys::key_hash.eq(bytes))
@@ -358,7 +358,7 @@ pub(crate) fn claim(
                 business_keys::expires_at,
                 business_keys::revoked_at,
             ))
-            .first(conn)
+            .get_result(conn)
     };
     found.optional().map_err(store_error)
 }

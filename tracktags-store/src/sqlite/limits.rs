@@ -121,7 +121,7 @@ fn find_limit(conn: &mut SqliteConnection, business: &BusinessId, id: &str) -> R
         .filter(plan_limits::business_id.eq(business.as_str()))
         .filter(plan_limits::id.eq(id))
         .select(LimitRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)?
         .ok_or_else(|| StoreError::not_found(Entity::Limit, id))

@@ -60,6 +60,25 @@ impl Unfolded {
 }
 
 impl Gain {
+    /// What an hour has when `later` follows this.
+    pub(crate) fn merged(self, operation: Operation, later: Self) -> Self {
+        let units = match operation {
+            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(later.units),
+            // Of samples, and only where there are any.
+            _ if later.samples == 0 => self.units,
+            _ if self.samples == 0 => later.units,
+            Operation::Max => self.units.max(later.units),
+            Operation::Min => self.units.min(later.units),
+            Operation::Last => later.units,
+        };
+        Self {
+            units,
+            samples: self.samples.saturating_add(later.samples),
+            overage: self.overage.saturating_add(later.overage),
+            denied: self.denied.saturating_add(later.denied),
+        }
+    }
+
     fn add(&mut self, entry: &Entry) {
         self.units = match entry.operation {
             Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(entry.units),

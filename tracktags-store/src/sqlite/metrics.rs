@@ -71,7 +71,7 @@ fn metric_row(
         .filter(metrics::metric_name.eq(name))
         .filter(metrics::scope.eq(scope.as_str()))
         .select(MetricRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)
 }

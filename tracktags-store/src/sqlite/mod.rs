@@ -108,7 +108,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let lock = connection::FileLock::take(path)?;
     drop(connection::private_file(path)?);
     let secrets = Secrets::derive(&options.master_keys).ok_or(OpenError::NoMasterKey)?;
-    let mut conn = connection::open_writer(path, options.durability)?;
+    let mut conn = connection::open_writer(path, options.durability, options.limits.wal_checkpoint_bytes)?;
     migrate::run(&mut conn)?;
     let deployment = migrate::identify_database(&mut conn, &secrets)?;
     let position = usage::position(&mut conn).map_err(OpenError::Database)?;

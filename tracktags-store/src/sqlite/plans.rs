@@ -52,7 +52,7 @@ pub(crate) fn plan(conn: &mut SqliteConnection, business: &BusinessId, id: &str)
         .filter(plans::business_id.eq(business.as_str()))
         .filter(plans::id.eq(id))
         .select(PlanRow::as_select())
-        .first(conn)
+        .get_result(conn)
         .optional()
         .map_err(store_error)?;
     row.map(PlanRow::read).ok_or_else(|| StoreError::not_found(Entity::Plan, id))

@@ -129,7 +129,6 @@ impl Writer {
                     let count = waiting.len();
                     self.batch(waiting);
                     self.note_batch(began, count);
-                    self.leave_a_slot();
                 }
                 Taking::Nothing => {
                     // While the store fails there is nothing to fold, whatever waits.
@@ -141,6 +140,7 @@ impl Writer {
                 Taking::Closed => break,
             }
             self.fold_a_little();
+            self.leave_a_slot();
         }
         if self.queue.is_abrupt() {
             return;
@@ -270,7 +270,7 @@ impl Writer {
     /// After a commit that was not heard: a new connection, a check for damage, an emptied log, then the marker.
     pub(super) fn reopen_and_look(&mut self, batch: i64) -> Result<bool, StoreError> {
         self.set_alert(Alert::Store, Some("a commit's result is not known".to_owned()));
-        let conn = connection::open_writer(&self.path, self.durability);
+        let conn = connection::open_writer(&self.path, self.durability, self.limits.wal_checkpoint_bytes);
         self.conn = conn.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         connection::quick_check(&mut self.conn, super::CHECKED_TABLES)?;
         if !connection::checkpoint_truncate(&mut self.conn)? {
