@@ -97,28 +97,34 @@ impl Queue {
         }
     }
 
-    /// Queues operations, all or none, next to each other. Settlements always find a place: they are bounded by the
-    /// calls that are open.
-    fn push(&self, operations: impl IntoIterator<Item = Waiting>) -> Result<(), StoreError> {
+    /// Queues operations next to each other; one that finds no place is answered with the reason.
+    pub(crate) fn push_each(&self, operations: Vec<Waiting>) {
+        let mut refused = mailbox::Deliveries::default();
         {
             let mut inner = lock(&self.inner);
-            if inner.closed {
-                return Err(StoreError::Unavailable("the store is closing".into()));
-            }
             for one in operations {
                 let business = &one.operation.terms().account.business;
-                if matches!(one.operation, Operation::Take(_)) {
-                    self.admit(&inner, business)?;
+                match self.admit(&inner, &one.operation) {
+                    Ok(()) => {
+                        *inner.by_business.entry(business.clone()).or_default() += 1;
+                        inner.waiting.push_back(one);
+                    }
+                    Err(error) => refused.add(one.slot, Err(error)),
                 }
-                *inner.by_business.entry(business.clone()).or_default() += 1;
-                inner.waiting.push_back(one);
             }
         }
         self.wake();
-        Ok(())
     }
 
-    fn admit(&self, inner: &Inner, business: &BusinessId) -> Result<(), StoreError> {
+    /// Whether there is a place. Settlements always find one: they are bounded by the calls that are open.
+    fn admit(&self, inner: &Inner, operation: &Operation) -> Result<(), StoreError> {
+        if inner.closed {
+            return Err(StoreError::Unavailable("the store is closing".into()));
+        }
+        if !matches!(operation, Operation::Take(_)) {
+            return Ok(());
+        }
+        let business = &operation.terms().account.business;
         let busy = || StoreError::Busy { queue: "admission" };
         let waiting = inner.waiting.len();
         let half = self.entries_max / 2;
@@ -379,7 +385,7 @@ impl Admission {
     /// that is known; never to be forwarded.
     pub async fn reserve(&self, demand: Demand) -> Result<Admitted, StoreError> {
         let terms = Arc::clone(&demand.terms);
-        let outcome = self.submit(Operation::Take(demand), true)?.await?;
+        let outcome = self.submit(Operation::Take(demand), true).await?;
         Ok(match outcome {
             Outcome::Decided(decision) if decision.admitted => {
                 let reservation = decision.taken.map(|(place, taken)| Reservation {
@@ -415,7 +421,7 @@ impl Admission {
         };
         let done = self.submit(operation, false);
         reservation.end();
-        done?.await.map(|_done| ())
+        done.await.map(|_done| ())
     }
 
     /// Calls and units open on this node.
@@ -430,25 +436,25 @@ impl Admission {
         self.holds.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Queues an operation at once; the future only waits.
+    /// Queues an operation; the future only waits.
     pub(crate) fn submit(
         &self,
         operation: Operation,
         opens: bool,
-    ) -> Result<impl Future<Output = Answer> + Send + use<>, StoreError> {
+    ) -> impl Future<Output = Answer> + Send + use<> {
         let (waiting, answer) = Waiting::new(operation, opens);
-        self.queue.push([waiting])?;
-        Ok(answer)
+        mailbox::submit(&self.queue, waiting);
+        answer
     }
 
     /// Queues operations next to each other, so that they fall into one batch where they fit.
     pub(crate) fn submit_all(
         &self,
         operations: Vec<Operation>,
-    ) -> Result<Vec<impl Future<Output = Answer> + Send + use<>>, StoreError> {
+    ) -> Vec<impl Future<Output = Answer> + Send + use<>> {
         let (waiting, answers): (Vec<_>, Vec<_>) =
             operations.into_iter().map(|operation| Waiting::new(operation, false)).unzip();
-        self.queue.push(waiting)?;
-        Ok(answers)
+        self.queue.push_each(waiting);
+        answers
     }
 }

@@ -1,7 +1,7 @@
-//! Answers on their way back: one mailbox for each thread that runs a single-threaded runtime.
+//! The hand-over between callers and the engine: one mailbox for each thread that runs a single-threaded runtime.
 //!
-//! Waking a task of another thread costs a system call. The engine therefore puts a batch's answers into the
-//! mailboxes of the threads that wait and wakes each thread once; a small task there hands them out.
+//! Waking another thread costs a system call. So a small task on each thread carries both ways: operations of all
+//! callers that are runnable at the moment go to the queue together, and a batch's answers come back together.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, oneshot};
 
-use crate::admission::Answer;
+use crate::admission::{Answer, Queue, Waiting};
 
 struct Mailbox {
     answers: Mutex<Vec<(oneshot::Sender<Answer>, Answer)>>,
+    /// On their way to the queue, in the order in which they were submitted.
+    leaving: Mutex<Vec<(Arc<Queue>, Waiting)>>,
     arrived: Notify,
     closed: AtomicBool,
 }
@@ -27,11 +29,40 @@ struct Closing(Arc<Mailbox>);
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.closed.store(true, Ordering::SeqCst);
+        self.0.send_off();
         self.0.hand_out();
     }
 }
 
 impl Mailbox {
+    /// Takes an operation along. The first one wakes the task, which waits on this very thread.
+    fn take_along(&self, queue: &Arc<Queue>, waiting: Waiting) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = leaving.is_empty();
+        leaving.push((Arc::clone(queue), waiting));
+        drop(leaving);
+        if is_first {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Queues what was taken along: each run of operations for one queue at once.
+    fn send_off(&self) {
+        let leaving = std::mem::take(&mut *self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut leaving = leaving.into_iter().peekable();
+        while let Some((queue, first)) = leaving.next() {
+            let mut together = vec![first];
+            while let Some((_, one)) = leaving.next_if(|(other, _)| Arc::ptr_eq(other, &queue)) {
+                together.push(one);
+            }
+            queue.push_each(together);
+        }
+    }
+
+    fn has_leaving(&self) -> bool {
+        !self.leaving.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn hand_out(&self) {
         let answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
         for (sender, answer) in answers {
@@ -52,6 +83,17 @@ pub(crate) fn slot(sender: oneshot::Sender<Answer>) -> Slot {
     Slot { sender, mailbox: mailbox_here() }
 }
 
+/// Queues an operation with those of its neighbours. Answers it at once where there is no place for it.
+pub(crate) fn submit(queue: &Arc<Queue>, waiting: Waiting) {
+    match &waiting.slot.mailbox {
+        Some(mailbox) if !mailbox.closed.load(Ordering::SeqCst) => {
+            let mailbox = Arc::clone(mailbox);
+            mailbox.take_along(queue, waiting);
+        }
+        _ => queue.push_each(vec![waiting]),
+    }
+}
+
 fn mailbox_here() -> Option<Arc<Mailbox>> {
     let runtime = Handle::try_current().ok()?;
     if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
@@ -63,6 +105,7 @@ fn mailbox_here() -> Option<Arc<Mailbox>> {
         }
         let mailbox = Arc::new(Mailbox {
             answers: Mutex::default(),
+            leaving: Mutex::default(),
             arrived: Notify::new(),
             closed: AtomicBool::new(false),
         });
@@ -71,6 +114,11 @@ fn mailbox_here() -> Option<Arc<Mailbox>> {
             loop {
                 serving.0.arrived.notified().await;
                 serving.0.hand_out();
+                if serving.0.has_leaving() {
+                    // Once round: every caller that can run now adds its own.
+                    tokio::task::yield_now().await;
+                    serving.0.send_off();
+                }
             }
         });
         *here = Some(Arc::clone(&mailbox));
