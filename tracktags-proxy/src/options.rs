@@ -42,7 +42,8 @@ pub struct ProxyOptions {
     pub answer_body_bytes_max: u64,
     /// Calls in flight to one origin.
     pub calls_per_origin_max: usize,
-    /// Idle connections kept for one origin, per thread.
+    /// Idle connections kept for one origin, per thread: two threads keep what an origin may have in flight. Fewer
+    /// would open and close connections all the time under many callers.
     pub idle_per_origin_max: usize,
     /// How long they are kept.
     pub idle_timeout_ms: u64,
@@ -75,7 +76,7 @@ impl Default for ProxyOptions {
             answer_fields_max: 100,
             answer_body_bytes_max: 8 * 1_024 * 1_024,
             calls_per_origin_max: 256,
-            idle_per_origin_max: 32,
+            idle_per_origin_max: 128,
             idle_timeout_ms: 15_000,
             own_listeners: Vec::new(),
             public_host: None,
