@@ -158,6 +158,16 @@ impl World {
         operations.len()
     }
 
+    /// The writer meets the business at this version: what is older is stale for all once. Asks, and takes nothing.
+    async fn meet(&mut self) {
+        let whole = Account::business(self.business.business_id.clone());
+        self.memory.configuration_changed(whole, self.version);
+        let mut terms = Arc::unwrap_or_clone(self.terms());
+        terms.version = self.version;
+        let ask = Operation::Take(Demand::new(Arc::new(terms), 0, Units::ZERO));
+        self.node.store.commit(vec![ask]).await.unwrap();
+    }
+
     async fn compare(&mut self) {
         for _ in 0..CUSTOMERS {
             let terms = self.terms();
@@ -207,6 +217,7 @@ async fn sqlite_and_the_model_agree_on_every_history() {
     let rng = StdRng::seed_from_u64(seed());
     let cuts = CutCache::default();
     let mut world = World { rng, folder, node, business, memory, now, version, taken: Vec::new(), cuts };
+    world.meet().await;
     let mut done = 0;
     let mut restarts = 0;
     while done < OPERATIONS {
@@ -220,9 +231,7 @@ async fn sqlite_and_the_model_agree_on_every_history() {
         if done / 2_500 > restarts {
             restarts += 1;
             world = world.restart();
-            // A new start knows no history of changes: older knowledge is stale for all once.
-            let whole = Account::business(world.business.business_id.clone());
-            world.memory.configuration_changed(whole, world.version);
+            world.meet().await;
         }
     }
     world.compare().await;
