@@ -15,6 +15,7 @@ use output::Output;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use tracktags_core::error::chain;
 use tracktags_store::OpenError;
 
 /// Done.
@@ -134,16 +135,4 @@ impl Failure {
             _ => EXIT_FAILED,
         }
     }
-}
-
-/// An error with all that it came from.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

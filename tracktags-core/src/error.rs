@@ -6,6 +6,19 @@ use std::fmt;
 /// A cause kept for the log.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
+/// An error with everything that it came from, for people and logs.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 /// What an error speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entity {

@@ -76,7 +76,7 @@ impl App {
             store: Arc::clone(&node.store),
             admission: node.admission.clone(),
             upstream,
-            hashers: [node.hasher.clone()].into_iter().chain(node.older_hashers.iter().cloned()).collect(),
+            hashers: node.hashers.to_vec(),
             cursor_key: node.cursor_key,
             via: via.unwrap_or_else(|_| http::HeaderValue::from_static("1.1 tracktags")),
             via_name,

@@ -11,6 +11,7 @@ use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{Error, HttpMessage, HttpResponse, web};
 use std::future::Future;
+pub(crate) use tracktags_core::error::chain;
 
 /// The id of a request: the caller's own where it is acceptable, else made.
 #[derive(Clone)]
@@ -117,18 +118,6 @@ fn log_fault<B>(response: &ServiceResponse<B>, id: &RequestId) {
         }
         None => tracing::error!(request_id, %error, "a request failed"),
     }
-}
-
-/// An error with all that it came from.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -264,7 +264,6 @@ pub(crate) struct Holds {
     shards: [Mutex<HashMap<CounterKey, i64>>; HOLD_SHARDS],
     calls: AtomicU64,
     units: AtomicU64,
-    abandoned: AtomicU64,
 }
 
 const HOLD_SHARDS: usize = 16;
@@ -338,7 +337,6 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.settled {
             self.end();
-            self.holds.abandoned.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a call ended without settling its units; they stay counted");
         }
     }
@@ -428,12 +426,6 @@ impl Admission {
     #[must_use]
     pub fn open(&self) -> (u64, u64) {
         self.holds.totals()
-    }
-
-    /// Reservations that were dropped without being settled, since the start.
-    #[must_use]
-    pub fn abandoned(&self) -> u64 {
-        self.holds.abandoned.load(Ordering::Relaxed)
     }
 
     /// Queues an operation; the future only waits.

@@ -165,10 +165,9 @@ pub struct Node {
     pub store: Arc<dyn Store>,
     /// The way into the batch.
     pub admission: Admission,
-    /// Hashes keys as the database keeps them.
-    pub hasher: KeyHasher,
-    /// The hashers of the other master keys: a key not found under the first is looked for under these.
-    pub older_hashers: Vec<KeyHasher>,
+    /// Hash keys as the database keeps them, one for each master key: the first makes new hashes, a key is looked for
+    /// under all.
+    pub hashers: Vec<KeyHasher>,
     /// Binds cursors to tenant and query.
     pub cursor_key: [u8; 32],
     /// Keys the hash of the admin key in memory.

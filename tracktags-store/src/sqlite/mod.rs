@@ -163,8 +163,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     Ok(Node {
         store,
         admission,
-        hasher: secrets.hasher().clone(),
-        older_hashers: secrets.hashers().skip(1).cloned().collect(),
+        hashers: secrets.hashers().cloned().collect(),
         cursor_key: secrets.cursor_key(),
         admin_pepper: secrets.admin_pepper(),
         deployment,

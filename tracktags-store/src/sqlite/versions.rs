@@ -40,30 +40,29 @@ impl VersionTable {
         }
     }
 
-    /// Makes sure the business is known as of now. Whether anything of it moved.
+    /// Makes sure the business is known as of now.
     pub(crate) fn learn(
         &mut self,
         conn: &mut SqliteConnection,
         business: &BusinessId,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         let epoch = self.epoch;
         if let Some(known) = self.known.get_mut(business) {
             if known.epoch == epoch {
-                return Ok(false);
+                return Ok(());
             }
             let version = changes::version(conn, business)?;
-            let moved = version != known.version;
-            if moved {
+            if version != known.version {
                 known.take_in(version, changes::since(conn, business, known.version)?);
             }
             known.epoch = epoch;
-            return Ok(moved);
+            return Ok(());
         }
         // Changes are kept for a day; what was read before this node first met the business is taken as stale.
         let version = changes::version(conn, business)?;
         let known = Known { epoch, version, floor: version, customers: HashMap::new() };
         self.known.insert(business.clone(), known);
-        Ok(true)
+        Ok(())
     }
 }
 
