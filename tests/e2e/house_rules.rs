@@ -47,6 +47,7 @@ const CORE_DEPENDENCIES: &[&str] = &[
     "blake3",
     "bytes",
     "crc32fast",
+    "foldhash",
     "futures-core",
     "http",
     "jiff",

@@ -93,15 +93,15 @@ fn batches(criterion: &mut Criterion) {
             for operation in &operations {
                 before.apply(operation, &mut known, &Still, &mut cuts).unwrap();
             }
-            known.0 = before.into_parts().0;
+            known.0 = before.into_parts().0.collect();
             group.throughput(Throughput::Elements(count as u64));
             group.bench_function(format!("{count} demands, {name}"), |bencher| {
                 bencher.iter(|| {
-                    let mut batch = Batch::new(NOW);
+                    let mut batch = Batch::with_room(NOW, operations.len());
                     for operation in black_box(&operations) {
                         black_box(batch.apply(operation, &mut known, &Still, &mut cuts).unwrap());
                     }
-                    batch.into_parts()
+                    batch
                 });
             });
         }

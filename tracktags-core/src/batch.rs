@@ -12,10 +12,11 @@ use crate::error::StoreError;
 use crate::limits::{MetricLimits, Terms};
 use crate::metrics::{self, Units};
 use crate::time::Timestamp;
-use crate::usage::{Counter, CounterKey, Entry, EntryKind, NO_OVERAGE, Overage, Taken};
+use crate::usage::{Counter, CounterKey, CounterMap, Entry, EntryKind, NO_OVERAGE, Overage, Taken};
 use crate::windows::{Cuts, Window};
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 
 /// Where a batch finds what it decides on.
 pub trait Counters {
@@ -60,16 +61,22 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Batch {
     now: Timestamp,
-    counters: HashMap<CounterKey, Counter>,
+    changed: CounterMap<Changed>,
     entries: Vec<Entry>,
-    last_entry: HashMap<CounterKey, usize>,
     good_until: Timestamp,
+}
+
+/// A counter that the batch changed: its running value, and the place of its last entry.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    counter: Counter,
+    entry: usize,
 }
 
 /// Windows by way of cutting, so that a calendar is asked once a minute and not once a demand. Bounded.
 #[derive(Debug, Default)]
 pub struct CutCache {
-    cuts: HashMap<u64, Cuts>,
+    cuts: HashMap<u64, Cuts, foldhash::fast::RandomState>,
 }
 
 /// Ways of cutting kept at most; beyond it the cache starts anew.
@@ -101,13 +108,16 @@ impl Batch {
     /// An empty batch at the clock's `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            now,
-            counters: HashMap::new(),
-            entries: Vec::new(),
-            last_entry: HashMap::new(),
-            good_until: Timestamp::MAX,
-        }
+        Self { now, changed: CounterMap::default(), entries: Vec::new(), good_until: Timestamp::MAX }
+    }
+
+    /// An empty batch with room for so many operations.
+    #[must_use]
+    pub fn with_room(now: Timestamp, operations: usize) -> Self {
+        let mut batch = Self::new(now);
+        batch.changed.reserve(operations);
+        batch.entries.reserve(operations);
+        batch
     }
 
     /// The clock it decides by.
@@ -131,8 +141,9 @@ impl Batch {
 
     /// The counters that changed, and the entries.
     #[must_use]
-    pub fn into_parts(self) -> (HashMap<CounterKey, Counter>, Vec<Entry>) {
-        (self.counters, self.entries)
+    pub fn into_parts(self) -> (impl Iterator<Item = (CounterKey, Counter)>, Vec<Entry>) {
+        let counters = self.changed.into_iter().map(|(key, changed)| (key, changed.counter));
+        (counters, self.entries)
     }
 
     /// Does one operation against the running values.
@@ -178,8 +189,8 @@ impl Batch {
         counters: &mut impl Counters,
         cuts: &mut CutCache,
     ) -> Result<Ready, StoreError> {
-        let mut counter = match self.counters.get(&entry.counter) {
-            Some(counter) => *counter,
+        let mut counter = match self.changed.get(&entry.counter) {
+            Some(changed) => changed.counter,
             None => counters.load(&entry.counter)?,
         };
         let at = counter.instant(self.now);
@@ -286,7 +297,12 @@ impl Batch {
         let mut after = change.after;
         let at = change.at.unwrap_or(ready.at);
         let bucket = change.bucket.unwrap_or_else(|| ready.cuts.bucket());
-        let last = self.last_entry.get(&entry.counter).and_then(|place| self.entries.get_mut(*place));
+        let next = self.entries.len();
+        let changed = match self.changed.entry(entry.counter.clone()) {
+            Slot::Occupied(changed) => changed.into_mut(),
+            Slot::Vacant(new) => new.insert(Changed { counter: after, entry: next }),
+        };
+        let last = self.entries.get_mut(changed.entry);
         let merged = last.filter(|last| {
             let same = last.kind == EntryKind::Take && change.kind == EntryKind::Take;
             same && last.operation.is_releasable() && last.at == at && last.bucket == bucket
@@ -303,7 +319,7 @@ impl Batch {
             last.state = after;
             last.number
         } else {
-            self.last_entry.insert(entry.counter.clone(), self.entries.len());
+            changed.entry = next;
             self.entries.push(Entry {
                 counter: entry.counter.clone(),
                 operation: entry.metric.operation,
@@ -319,7 +335,7 @@ impl Batch {
             });
             after.entry
         };
-        self.counters.insert(entry.counter.clone(), after);
+        changed.counter = after;
         number
     }
 }

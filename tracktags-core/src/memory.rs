@@ -5,13 +5,13 @@ use crate::batch::{Batch, Counters, CutCache, Outcome, Versions};
 use crate::demand::Operation;
 use crate::error::StoreError;
 use crate::time::Timestamp;
-use crate::usage::{Counter, CounterKey, Entry};
+use crate::usage::{Counter, CounterKey, CounterMap, Entry};
 use std::collections::HashMap;
 
 /// Counters and their ledger in memory. Not durable; exact all the same: what it does is what the engines do.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
-    counters: HashMap<CounterKey, Counter>,
+    counters: CounterMap<Counter>,
     ledger: Vec<Entry>,
     versions: MemoryVersions,
     cuts: CutCache,
@@ -32,7 +32,7 @@ impl Versions for MemoryVersions {
     }
 }
 
-struct MemoryCounters<'a>(&'a HashMap<CounterKey, Counter>);
+struct MemoryCounters<'a>(&'a CounterMap<Counter>);
 
 impl Counters for MemoryCounters<'_> {
     fn load(&mut self, key: &CounterKey) -> Result<Counter, StoreError> {
@@ -60,7 +60,7 @@ impl MemoryLedger {
 
     /// Does all operations at the instant `now`, in order, as one batch.
     pub fn commit(&mut self, now: Timestamp, operations: &[Operation]) -> Vec<Outcome> {
-        let mut batch = Batch::new(now);
+        let mut batch = Batch::with_room(now, operations.len());
         let mut counters = MemoryCounters(&self.counters);
         let outcomes = operations
             .iter()

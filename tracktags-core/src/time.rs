@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: a way to ask what time it is. That is the [`Clock`](crate::traits::Clock)'s.
 
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +15,8 @@ pub struct Timestamp(i64);
 
 /// Microseconds in a second.
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
+
+static PRINTER: DateTimePrinter = DateTimePrinter::new();
 
 impl Timestamp {
     /// The earliest instant the calendar takes: 0001-01-01T00:00:00Z.
@@ -71,6 +74,12 @@ impl Timestamp {
             return 0;
         }
         micros.saturating_add(MICROS_PER_SECOND.saturating_sub(1)).div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// Appends the instant as `Display` shows it (RFC 3339, UTC).
+    pub fn write(self, out: &mut Vec<u8>) {
+        // Writing into a vector cannot fail.
+        let _ = PRINTER.print_timestamp(&self.to_jiff(), out);
     }
 
     pub(crate) fn to_jiff(self) -> jiff::Timestamp {

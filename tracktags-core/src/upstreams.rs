@@ -35,6 +35,14 @@ pub struct Target {
     pub class: TargetClass,
 }
 
+impl Target {
+    /// Whether TLS is spoken with it.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.uri.scheme() == Some(&http::uri::Scheme::HTTPS)
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The path and query are the caller's and may hold secrets.

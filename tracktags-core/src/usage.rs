@@ -15,6 +15,7 @@ use crate::accounts::{Account, MetricName};
 use crate::metrics::{Operation, UNITS_MAX, words};
 use crate::time::Timestamp;
 use crate::windows::{Cuts, WINDOWS, Window};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use std::sync::Arc;
 /// order in which rows are locked everywhere (`locks-in-key-order`).
 #[derive(Clone)]
 pub struct CounterKey(Arc<CounterName>);
+
+/// A map by counter. The key has its hash with it already, so mixing in the map's own random seed is all there is to do.
+pub type CounterMap<V> = HashMap<CounterKey, V, foldhash::fast::RandomState>;
 
 struct CounterName {
     account: Account,

@@ -2,6 +2,7 @@
 //! the framing, and the encoding if there is one, say so.
 
 use crate::decode::{Decoder, Encoding, Step};
+use crate::pool::Lease;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http_body::Body;
@@ -33,7 +34,13 @@ enum Kind {
 }
 
 impl Answer {
-    pub(crate) fn new(body: Incoming, encoding: Encoding, deadline: Instant, bytes_max: u64) -> Self {
+    pub(crate) fn new(
+        body: Incoming,
+        lease: Lease,
+        encoding: Encoding,
+        deadline: Instant,
+        bytes_max: u64,
+    ) -> Self {
         let kind = match encoding {
             // HEAD, 204, 304: nothing to decode, and nothing cut short.
             _ if body.is_end_stream() => Kind::Plain,
@@ -42,7 +49,7 @@ impl Answer {
             Encoding::Plain if body.size_hint().lower() > bytes_max => Kind::TooLarge,
             Encoding::Plain => Kind::Plain,
         };
-        let source = Source { body: BodyStream::new(body), deadline, late: None };
+        let source = Source { body: BodyStream::new(body), lease: Some(lease), deadline, late: None };
         Self { source, kind, left: bytes_max, bytes_max, ended: false }
     }
 
@@ -92,6 +99,8 @@ impl Stream for Answer {
 /// The connection's side of the body.
 struct Source {
     body: BodyStream<Incoming>,
+    /// Given back at the end of the body, and only there.
+    lease: Option<Lease>,
     deadline: Instant,
     /// Made when the body first has to be waited for.
     late: Option<Pin<Box<Sleep>>>,
@@ -109,7 +118,12 @@ impl Source {
             let frame = match frame {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Err(UpstreamError::Truncated(Box::new(error)))),
-                None => return Poll::Ready(Ok(None)),
+                None => {
+                    if let Some(lease) = self.lease.take() {
+                        lease.give_back();
+                    }
+                    return Poll::Ready(Ok(None));
+                }
             };
             // Trailers describe the message on its connection; they are not handed on.
             if let Ok(chunk) = frame.into_data()

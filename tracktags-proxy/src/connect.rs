@@ -7,24 +7,17 @@
 use crate::addresses::is_allowed;
 use crate::resolve::{Refused, SharedResolver};
 use crate::target::Own;
-use http::Uri;
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use std::error::Error;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use tower_service::Service;
-use tracktags_core::error::{Cause, Phase, UpstreamError};
-use tracktags_core::upstreams::TargetClass;
+use tokio_rustls::client::TlsStream;
+use tracktags_core::error::{Phase, UpstreamError};
+use tracktags_core::upstreams::{Target, TargetClass};
 
 /// What every connection of a proxy shares.
 pub(crate) struct Guard {
@@ -41,88 +34,38 @@ pub(crate) struct Guard {
 /// What an address is given to take a connection, even where many wait after it (RFC 8305, 5).
 const CONNECT_SHARE_MIN: Duration = Duration::from_millis(250);
 
-/// Why there is no connection; found again in the client's error by its type.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub(crate) struct ConnectFault(UpstreamError);
-
-impl ConnectFault {
-    /// The error again. The client keeps it behind a reference, so its cause is handed on as its words.
-    pub(crate) fn to_error(&self) -> UpstreamError {
-        match &self.0 {
-            UpstreamError::InvalidTarget(why) => UpstreamError::InvalidTarget(why),
-            UpstreamError::Resolve(cause) => UpstreamError::Resolve(words(cause.as_ref())),
-            UpstreamError::Connect(cause) => UpstreamError::Connect(words(cause.as_ref())),
-            UpstreamError::Tls(cause) => UpstreamError::Tls(words(cause.as_ref())),
-            UpstreamError::TimedOut { phase } => UpstreamError::TimedOut { phase: *phase },
-            _ => UpstreamError::Blocked,
-        }
-    }
-}
-
-/// An error and what it came from, in a line.
-fn words(error: &(dyn Error + 'static)) -> Cause {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text.into()
-}
-
-/// Connects for one class of targets.
-#[derive(Clone)]
-pub(crate) struct GuardedConnector {
-    pub(crate) guard: Arc<Guard>,
-    pub(crate) class: TargetClass,
-}
-
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
-impl Service<Uri> for GuardedConnector {
-    type Response = Stream;
-    type Error = ConnectFault;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectFault>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFault>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (guard, class) = (Arc::clone(&self.guard), self.class);
-        Box::pin(async move { guard.connect(&uri, class).await.map_err(ConnectFault) })
-    }
+/// A connection, with TLS or without.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Guard {
-    async fn connect(&self, uri: &Uri, class: TargetClass) -> Result<Stream, UpstreamError> {
+    /// Opens a connection for a target, judged by the target's class.
+    pub(crate) async fn connect(&self, target: &Target) -> Result<Stream, UpstreamError> {
+        let (uri, class) = (&target.uri, target.class);
         let host = uri.host().ok_or(UpstreamError::InvalidTarget("it names no host"))?;
-        let is_tls = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let port = uri.port_u16().unwrap_or(if target.is_tls() { 443 } else { 80 });
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let addresses = self.addresses(host, port).await?;
         if !addresses.iter().all(|address| self.allows(*address, class)) {
-            let authority = uri.authority().map_or(host, |authority| authority.as_str());
             tracing::warn!("a target with a forbidden address is refused");
-            self.refused.note(authority, class);
+            self.refused.note(&target.authority, class);
             return Err(UpstreamError::Blocked);
         }
         let tried = addresses.get(..self.dns_answers_max).unwrap_or(&addresses);
         let tcp = self.open(tried, class).await?;
-        if !is_tls {
-            return Ok(MaybeHttpsStream::Http(TokioIo::new(tcp)));
+        if !target.is_tls() {
+            return Ok(Stream::Plain(tcp));
         }
         let name =
             ServerName::try_from(host.to_owned()).map_err(|error| UpstreamError::Tls(Box::new(error)))?;
-        let handshake =
-            TlsConnector::from(Arc::clone(&self.tls)).connect(name, TokioIo::new(TokioIo::new(tcp)));
+        let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp);
         let stream = timeout(self.tls_timeout, handshake)
             .await
             .map_err(|_late| UpstreamError::TimedOut { phase: Phase::Tls })?
             .map_err(|error| UpstreamError::Tls(Box::new(error)))?;
-        Ok(MaybeHttpsStream::Https(TokioIo::new(stream)))
+        Ok(Stream::Tls(Box::new(stream)))
     }
 
     /// All addresses of a host: the caller judges every one, also those that will not be tried, for a bad answer must

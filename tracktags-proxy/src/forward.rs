@@ -4,33 +4,41 @@
 //! answer. Until a connection is there nothing was sent, and the errors say so: units are kept or released by it.
 
 use crate::answer::Answer;
-use crate::connect::{ConnectFault, GuardedConnector};
+use crate::connect::{Guard, Stream};
 use crate::decode::Decoder;
 use crate::headers;
+use crate::pool::{Lease, Pool, Sender};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::task::AtomicWaker;
-use http::{Method, Request, Response, StatusCode, Version};
+use futures_util::{FutureExt, StreamExt};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::capture_connection;
-use std::convert::Infallible;
-use std::error::Error as StdError;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
 use tracktags_core::error::{Cause, Phase, UpstreamError};
-use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, RequestBody};
+use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, RequestBody, Target};
 
-/// The body of a request as the client takes it.
-pub(crate) type OutgoingBody = UnsyncBoxBody<Bytes, Cause>;
-/// A client of one class, for one thread.
-pub(crate) type Client = hyper_util::client::legacy::Client<GuardedConnector, OutgoingBody>;
+/// The body of a request as it is sent.
+pub(crate) type OutgoingBody = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Cause>>;
+
+/// How connections of one class are opened and kept, on this thread.
+#[derive(Clone)]
+pub(crate) struct Origins {
+    pub(crate) pool: Pool,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) http: http1::Builder,
+}
 
 /// The limits of one call.
 #[derive(Clone, Copy, Debug)]
@@ -49,65 +57,91 @@ pub(crate) struct CallLimits {
 
 /// Sends a request and hands back the head of its answer with the body still flowing.
 pub(crate) async fn send(
-    client: Client,
+    origins: Origins,
     request: ForwardRequest,
     limits: CallLimits,
 ) -> Result<ForwardResponse, UpstreamError> {
     let end = Instant::now() + limits.total;
-    let mut request = outgoing(request)?;
+    let (target, mut request) = outgoing(request)?;
     let interim = Interim::watch(&mut request);
-    let mut capture = capture_connection(&mut request);
-    let mut connected = pin!(async { capture.wait_for_connection_metadata().await.is_some() });
-    let mut sending = pin!(client.request(request));
-    let mut late = pin!(sleep_until(end.min(Instant::now() + limits.connection)));
-    let mut phase = Phase::Connect;
-    let response = poll_fn(|cx| {
-        if let Poll::Ready(response) = sending.as_mut().poll(cx) {
-            return Poll::Ready(response.map_err(client_error));
+    loop {
+        let mut lease = match origins.pool.take(&target) {
+            Some(lease) => lease,
+            None => origins.connect(&target, end.min(Instant::now() + limits.connection)).await?,
+        };
+        let first_byte = Instant::now() + limits.first_byte;
+        let (late, phase) =
+            if first_byte < end { (first_byte, Phase::FirstByte) } else { (end, Phase::Total) };
+        let mut sending = pin!(lease.sender.try_send_request(request));
+        let head = poll_fn(|cx| match sending.as_mut().poll(cx) {
+            Poll::Pending => interim.poll_flood(cx).map(Err),
+            Poll::Ready(head) => Poll::Ready(Ok(head)),
+        });
+        let head = timeout_at(late, head).await.map_err(|_late| UpstreamError::TimedOut { phase })??;
+        match head {
+            Ok(response) => return incoming(response, lease, end, limits),
+            Err(mut unsent) => match unsent.take_message() {
+                // An idle connection that ended meanwhile: not a byte was sent, so another one may.
+                Some(message) if lease.is_reused => request = message,
+                _ => return Err(client_error(unsent.into_error())),
+            },
         }
-        if interim.poll_flood(cx).is_ready() {
-            return Poll::Ready(Err(UpstreamError::Protocol("interim answers without end".into())));
-        }
-        if phase == Phase::Connect && connected.as_mut().poll(cx).is_ready() {
-            let first_byte = Instant::now() + limits.first_byte;
-            phase = if first_byte < end { Phase::FirstByte } else { Phase::Total };
-            late.as_mut().reset(end.min(first_byte));
-        }
-        late.as_mut().poll(cx).map(|()| Err(UpstreamError::TimedOut { phase }))
-    })
-    .await?;
-    incoming(response, end, limits)
+    }
 }
 
-fn outgoing(request: ForwardRequest) -> Result<Request<OutgoingBody>, UpstreamError> {
+impl Origins {
+    /// A connection just opened. It lives on a task of its own.
+    async fn connect(&self, target: &Target, late: Instant) -> Result<Lease, UpstreamError> {
+        let opened = timeout_at(late, self.guard.connect(target)).await;
+        let sender = match opened.map_err(|_late| UpstreamError::TimedOut { phase: Phase::Connect })?? {
+            Stream::Plain(stream) => self.speak(stream).await?,
+            Stream::Tls(stream) => self.speak(*stream).await?,
+        };
+        Ok(self.pool.lease(target, sender))
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<Sender, UpstreamError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = self
+            .http
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| UpstreamError::Connect(error.into()))?;
+        // How it ends is told to whoever waits for an answer on it.
+        tokio::spawn(connection.map(drop));
+        Ok(sender)
+    }
+}
+
+fn outgoing(request: ForwardRequest) -> Result<(Target, Request<OutgoingBody>), UpstreamError> {
     let ForwardRequest { target, method, headers, ours, body } = request;
     if matches!(method, Method::CONNECT | Method::TRACE) {
         // One opens a tunnel past every rule here, the other has our headers read back.
         return Err(UpstreamError::InvalidTarget("its method cannot be forwarded"));
     }
     let body: OutgoingBody = match body {
-        RequestBody::Empty => Empty::new().map_err(never).boxed_unsync(),
-        RequestBody::Full(bytes) => Full::new(bytes).map_err(never).boxed_unsync(),
+        RequestBody::Empty => Either::Left(Full::default()),
+        RequestBody::Full(bytes) => Either::Left(Full::new(bytes)),
         RequestBody::Stream(stream) => {
             let frames = stream.map(|chunk| chunk.map(Frame::data).map_err(|error| Box::new(error) as Cause));
-            StreamBody::new(frames).boxed_unsync()
+            Either::Right(StreamBody::new(frames).boxed_unsync())
         }
     };
     let headers = headers::outgoing(headers, ours, &target.authority, &method, !body.is_end_stream())?;
     let mut built = Request::new(body);
     *built.method_mut() = method;
-    *built.uri_mut() = target.uri;
+    // Origin form (RFC 9112, 3.2.1): the host is said by `Host`.
+    *built.uri_mut() = target.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
     *built.version_mut() = Version::HTTP_11;
     *built.headers_mut() = headers;
-    Ok(built)
-}
-
-fn never(never: Infallible) -> Cause {
-    match never {}
+    Ok((target, built))
 }
 
 fn incoming(
     response: Response<Incoming>,
+    lease: Lease,
     deadline: Instant,
     limits: CallLimits,
 ) -> Result<ForwardResponse, UpstreamError> {
@@ -125,7 +159,7 @@ fn incoming(
     }
     let encoding = Decoder::of(&mut headers, limits.body_bytes_max);
     headers::incoming(&mut headers);
-    let body = Box::pin(Answer::new(body, encoding, deadline, limits.body_bytes_max));
+    let body = Box::pin(Answer::new(body, lease, encoding, deadline, limits.body_bytes_max));
     Ok(ForwardResponse { status: head.status, headers, body })
 }
 
@@ -156,29 +190,19 @@ impl Interim {
     }
 
     /// Ready when there were too many.
-    fn poll_flood(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_flood(&self, cx: &mut Context<'_>) -> Poll<UpstreamError> {
         self.waker.register(cx.waker());
-        if self.seen.load(Ordering::Acquire) > INTERIM_MAX { Poll::Ready(()) } else { Poll::Pending }
+        if self.seen.load(Ordering::Acquire) > INTERIM_MAX {
+            Poll::Ready(UpstreamError::Protocol("interim answers without end".into()))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
-/// What the client's error means: ours where the connector said it, else by what hyper knows.
-fn client_error(error: hyper_util::client::legacy::Error) -> UpstreamError {
-    let mut found: Option<&(dyn StdError + 'static)> = Some(&error);
-    while let Some(cause) = found {
-        if let Some(fault) = cause.downcast_ref::<ConnectFault>() {
-            return fault.to_error();
-        }
-        if let Some(fault) = cause.downcast_ref::<hyper::Error>() {
-            let malformed = fault.is_parse() || fault.is_parse_status();
-            let cause = Box::new(error);
-            return if malformed { UpstreamError::Protocol(cause) } else { UpstreamError::Closed(cause) };
-        }
-        found = cause.source();
-    }
-    if error.is_connect() {
-        UpstreamError::Connect(Box::new(error))
-    } else {
-        UpstreamError::Closed(Box::new(error))
-    }
+/// What the error of a connection means.
+fn client_error(error: hyper::Error) -> UpstreamError {
+    let malformed = error.is_parse() || error.is_parse_status();
+    let cause = Box::new(error);
+    if malformed { UpstreamError::Protocol(cause) } else { UpstreamError::Closed(cause) }
 }

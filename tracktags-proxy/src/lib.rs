@@ -14,6 +14,7 @@ mod forward;
 mod headers;
 mod options;
 mod places;
+mod pool;
 mod resolve;
 mod target;
 
@@ -24,16 +25,17 @@ pub use places::Place;
 pub use resolve::{Resolve, ResolveFuture};
 pub use target::URL_BYTES_MAX;
 
-use connect::{Guard, GuardedConnector};
-use forward::{CallLimits, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use connect::Guard;
+use forward::{CallLimits, Origins};
+use hyper::client::conn::http1;
 use places::Places;
+use pool::Pool;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use target::Own;
+use target::{Own, Targets};
 use tracktags_core::error::UpstreamError;
 use tracktags_core::traits::{ForwardFuture, Upstream};
 use tracktags_core::upstreams::{ForwardRequest, Target, TargetClass};
@@ -43,22 +45,23 @@ use tracktags_core::upstreams::{ForwardRequest, Target, TargetClass};
 pub struct Proxy {
     options: ProxyOptions,
     guard: Arc<Guard>,
+    targets: Targets,
     places: Arc<Places>,
     /// Tells this proxy from others, and threads that it is still there.
     alive: Arc<()>,
 }
 
-/// One thread's client of one proxy and class.
+/// One thread's connections of one proxy and class.
 struct Local {
     proxy: Weak<()>,
     class: TargetClass,
-    client: Client,
+    origins: Origins,
 }
 
 thread_local! {
-    /// This thread's clients. One per proxy and class: the pool's key is the authority and not the address, so a pool
+    /// One per proxy and class: the pool's key is the authority and not the address, so a pool
     /// shared by classes would hand a connection to a call that may not have it.
-    static CLIENTS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+    static ORIGINS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Proxy {
@@ -83,38 +86,32 @@ impl Proxy {
             tls_timeout: Duration::from_millis(options.tls_timeout_ms),
         };
         let places = Places::new(options.calls_per_origin_max);
-        Ok(Self { options, guard: Arc::new(guard), places, alive: Arc::new(()) })
+        Ok(Self { options, guard: Arc::new(guard), targets: Targets::new(), places, alive: Arc::new(()) })
     }
 
-    /// This thread's client for a class.
-    fn client(&self, class: TargetClass) -> Client {
-        CLIENTS.with_borrow_mut(|clients| {
+    /// This thread's connections for a class.
+    fn origins(&self, class: TargetClass) -> Origins {
+        ORIGINS.with_borrow_mut(|all| {
             let ours =
                 |local: &&Local| local.class == class && local.proxy.as_ptr() == Arc::as_ptr(&self.alive);
-            if let Some(local) = clients.iter().find(ours) {
-                return local.client.clone();
+            if let Some(local) = all.iter().find(ours) {
+                return local.origins.clone();
             }
             // What proxies left behind that are gone.
-            clients.retain(|local| local.proxy.strong_count() > 0);
-            let client = self.make_client(class);
-            clients.push(Local { proxy: Arc::downgrade(&self.alive), class, client: client.clone() });
-            client
+            all.retain(|local| local.proxy.strong_count() > 0);
+            let origins = self.make_origins();
+            all.push(Local { proxy: Arc::downgrade(&self.alive), class, origins: origins.clone() });
+            origins
         })
     }
 
-    fn make_client(&self, class: TargetClass) -> Client {
+    fn make_origins(&self) -> Origins {
         let options = &self.options;
-        hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_millis(options.idle_timeout_ms))
-            .pool_max_idle_per_host(options.idle_per_origin_max)
-            .http1_max_buf_size(options.answer_head_bytes_max)
-            .http1_max_headers(options.answer_fields_max)
-            // Only what was not written at all is tried again, on another connection.
-            .retry_canceled_requests(true)
-            .set_host(false)
-            .build(GuardedConnector { guard: Arc::clone(&self.guard), class })
+        let mut http = http1::Builder::new();
+        http.max_buf_size(options.answer_head_bytes_max).max_headers(options.answer_fields_max);
+        let idle_timeout = Duration::from_millis(options.idle_timeout_ms);
+        let pool = Pool::new(options.idle_per_origin_max, idle_timeout);
+        Origins { pool, guard: Arc::clone(&self.guard), http }
     }
 }
 
@@ -137,7 +134,7 @@ impl Upstream for Proxy {
     type Place = Place;
 
     fn check(&self, url: &str, class: TargetClass) -> Result<Target, UpstreamError> {
-        let target = target::check(url, class, &self.guard.own)?;
+        let target = self.targets.check(url, class, &self.guard.own)?;
         let refused = self.guard.refused.holds(&target.authority, class);
         if refused { Err(UpstreamError::Blocked) } else { Ok(target) }
     }
@@ -147,7 +144,7 @@ impl Upstream for Proxy {
     }
 
     fn forward(&self, request: ForwardRequest) -> ForwardFuture<'_> {
-        let client = self.client(request.target.class);
+        let origins = self.origins(request.target.class);
         let limits = CallLimits {
             connection: self.options.connection_timeout(),
             first_byte: Duration::from_millis(self.options.first_byte_timeout_ms),
@@ -155,6 +152,6 @@ impl Upstream for Proxy {
             head_bytes_max: self.options.answer_head_bytes_max,
             body_bytes_max: self.options.answer_body_bytes_max,
         };
-        Box::pin(forward::send(client, request, limits))
+        Box::pin(forward::send(origins, request, limits))
     }
 }

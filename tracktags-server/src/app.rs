@@ -2,8 +2,8 @@
 
 use crate::config::{Config, Secret};
 use crate::lockout::Lockout;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,19 +131,19 @@ const SHARDS: usize = 16;
 pub(crate) struct Calls {
     calls_max: usize,
     hasher: RandomState,
-    shards: Arc<[Mutex<HashMap<Account, usize>>; SHARDS]>,
+    shards: Arc<[Mutex<HashMap<Account, usize, RandomState>>; SHARDS]>,
 }
 
 /// A place among the calls in flight of a customer; given back when dropped.
 pub(crate) struct CallPlace {
-    shards: Arc<[Mutex<HashMap<Account, usize>>; SHARDS]>,
+    shards: Arc<[Mutex<HashMap<Account, usize, RandomState>>; SHARDS]>,
     shard: usize,
     account: Account,
 }
 
 impl Calls {
     fn new(calls_max: usize) -> Self {
-        Self { calls_max, hasher: RandomState::new(), shards: Arc::default() }
+        Self { calls_max, hasher: RandomState::default(), shards: Arc::default() }
     }
 
     /// Takes a place; `None` when the customer has all of its own in use.

@@ -7,6 +7,7 @@
 //! A vanished caller changes nothing: its operation stays queued, is done, and its answer dropped; units it took
 //! stay counted (`unsettled-stays-counted`).
 
+use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,7 @@ use tracktags_core::demand::{Demand, Operation};
 use tracktags_core::error::StoreError;
 use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
-use tracktags_core::usage::{CounterKey, Taken};
+use tracktags_core::usage::{CounterKey, CounterMap, Taken};
 
 use crate::mailbox::{self, Slot};
 
@@ -75,7 +76,7 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Inner {
     waiting: VecDeque<Waiting>,
-    by_business: HashMap<BusinessId, usize>,
+    by_business: HashMap<BusinessId, usize, RandomState>,
     closed: bool,
     abrupt: bool,
 }
@@ -261,7 +262,7 @@ impl Inner {
 /// Units and calls that are open on this node: admitted, not yet settled.
 #[derive(Default)]
 pub(crate) struct Holds {
-    shards: [Mutex<HashMap<CounterKey, i64>>; HOLD_SHARDS],
+    shards: [Mutex<CounterMap<i64>>; HOLD_SHARDS],
     calls: AtomicU64,
     units: AtomicU64,
 }
@@ -269,7 +270,7 @@ pub(crate) struct Holds {
 const HOLD_SHARDS: usize = 16;
 
 impl Holds {
-    fn shard(&self, key: &CounterKey) -> MutexGuard<'_, HashMap<CounterKey, i64>> {
+    fn shard(&self, key: &CounterKey) -> MutexGuard<'_, CounterMap<i64>> {
         let [first, ..] = &self.shards;
         lock(self.shards.get(key.shard(HOLD_SHARDS)).unwrap_or(first))
     }

@@ -2,39 +2,18 @@
 
 use super::Answer;
 use crate::call::standing::LimitStatus;
+use crate::call::writer::Json;
 use crate::error::{ApiError, Code};
 use crate::identity::{Anonymous, Observer, Reader};
 use crate::request::Input;
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
-use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 use tracktags_core::accounts::{Account, CustomerId};
 use tracktags_core::error::Entity;
 use tracktags_core::limits::Terms;
-use tracktags_core::time::Timestamp;
-use tracktags_core::traits::{AccountUsage, MetricUsage};
-
-#[derive(Serialize)]
-struct Shown<'a> {
-    customer_id: Option<&'a str>,
-    business_id: &'a str,
-    plan_id: Option<&'a str>,
-    plan_in_force: Option<&'a str>,
-    as_of: Timestamp,
-    metrics: Vec<ShownMetric<'a>>,
-}
-
-#[derive(Serialize)]
-struct ShownMetric<'a> {
-    metric_name: &'a str,
-    scope: &'static str,
-    operation: &'static str,
-    current_value: i64,
-    held: i64,
-    limits: Vec<LimitStatus<'a>>,
-}
+use tracktags_core::traits::AccountUsage;
 
 /// `GET /api/v1/usage`
 pub(crate) async fn read(reader: Reader, input: Input) -> Answer {
@@ -52,7 +31,7 @@ pub(crate) async fn read(reader: Reader, input: Input) -> Answer {
         Some(name) => Some(terms.limits.find(&name).ok_or_else(|| ApiError::not_found(Entity::Metric))?),
     };
     let usage = input.app.store.usage(Arc::clone(&terms), place).await?;
-    Ok(HttpResponse::Ok().json(shown(&terms, &usage)))
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(shown(&terms, &usage)))
 }
 
 /// Whose usage is asked for.
@@ -72,29 +51,29 @@ fn account_of(reader: &Reader, asked: Option<String>) -> Result<Account, ApiErro
     }
 }
 
-fn shown<'a>(terms: &'a Terms, usage: &'a AccountUsage) -> Shown<'a> {
-    Shown {
-        customer_id: terms.account.customer.as_ref().map(CustomerId::as_str),
-        business_id: terms.account.business.as_str(),
-        plan_id: terms.plan_id.as_deref(),
-        plan_in_force: terms.plan_in_force.as_deref(),
-        as_of: usage.as_of,
-        metrics: usage.metrics.iter().filter_map(|metric| shown_metric(terms, metric)).collect(),
-    }
+fn shown(terms: &Terms, usage: &AccountUsage) -> Vec<u8> {
+    let mut json = Json::new(SHOWN_BYTES);
+    json.field("customer_id", &terms.account.customer.as_ref().map(CustomerId::as_str));
+    json.field("business_id", terms.account.business.as_str());
+    json.field("plan_id", &terms.plan_id);
+    json.field("plan_in_force", &terms.plan_in_force);
+    json.field_time("as_of", Some(usage.as_of));
+    let metrics =
+        usage.metrics.iter().filter_map(|metric| Some((terms.limits.get(metric.state.place)?, metric)));
+    json.objects("metrics", metrics, |json, (entry, usage)| {
+        json.field("metric_name", entry.metric.name.as_str());
+        json.field_word("scope", entry.metric.scope.as_str());
+        json.field_word("operation", entry.metric.operation.as_str());
+        json.field_number("current_value", usage.state.value);
+        json.field_number("held", usage.held);
+        let limits = entry.limits.iter().zip(&usage.state.limits);
+        json.objects("limits", limits, |json, (limit, state)| LimitStatus::of(limit, state).write(json));
+    });
+    json.finish()
 }
 
-fn shown_metric<'a>(terms: &'a Terms, usage: &'a MetricUsage) -> Option<ShownMetric<'a>> {
-    let entry = terms.limits.get(usage.state.place)?;
-    let limits = entry.limits.iter().zip(&usage.state.limits);
-    Some(ShownMetric {
-        metric_name: entry.metric.name.as_str(),
-        scope: entry.metric.scope.as_str(),
-        operation: entry.metric.operation.as_str(),
-        current_value: usage.state.value,
-        held: usage.held,
-        limits: limits.map(|(limit, state)| LimitStatus::of(limit, state)).collect(),
-    })
-}
+/// Room for an account with a few metrics.
+const SHOWN_BYTES: usize = 2_048;
 
 /// `GET /health`
 pub(crate) async fn health(_: Anonymous, _: Input) -> Answer {

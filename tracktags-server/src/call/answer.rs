@@ -35,12 +35,12 @@ impl Answered {
     pub(crate) fn denied(terms: &Terms, decision: &Decision) -> Self {
         let standing = Standing::of(terms, decision);
         let mut json = Json::new(FRAME_BYTES);
-        json.field("status", "denied");
+        json.field_word("status", "denied");
         standing.write(&mut json);
-        json.field("error", "Plan limit exceeded");
-        json.field("code", "limit_exceeded");
+        json.field_word("error", "Plan limit exceeded");
+        json.field_word("code", "limit_exceeded");
         if let Some(seconds) = decision.retry_after_seconds {
-            json.field("retry_after", &seconds);
+            json.field_number("retry_after", seconds);
         }
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
@@ -125,27 +125,26 @@ fn allowed(
     release_pending: bool,
 ) -> Vec<u8> {
     let mut json = Json::new(FRAME_BYTES.saturating_add(body.len()));
-    json.field("status", "allowed");
+    json.field_word("status", "allowed");
     standing.write(&mut json);
     if release_pending {
-        json.field("release_pending", &true);
+        json.field_flag("release_pending", true);
     }
-    json.key("forwarded_response");
-    json.0.push(b'{');
-    json.field("status_code", &status.as_u16());
-    json.key("headers");
-    json.0.push(b'{');
-    for name in headers.keys() {
-        json.key(name.as_str());
-        write_values(&mut json, headers.get_all(name).iter().map(http::HeaderValue::as_bytes));
-    }
-    json.0.push(b'}');
-    match std::str::from_utf8(body) {
-        Ok(text) => json.field("body", text),
-        Err(_) => json.field("body", &STANDARD.encode(body)),
-    }
-    json.field("body_base64", &std::str::from_utf8(body).is_err());
-    json.0.push(b'}');
+    let text = std::str::from_utf8(body);
+    json.object("forwarded_response", |json| {
+        json.field_number("status_code", status.as_u16().into());
+        json.object("headers", |json| {
+            for name in headers.keys() {
+                json.key(name.as_str());
+                write_values(json, headers.get_all(name).iter().map(http::HeaderValue::as_bytes));
+            }
+        });
+        match text {
+            Ok(text) => json.field("body", text),
+            Err(_) => json.field("body", &STANDARD.encode(body)),
+        }
+        json.field_flag("body_base64", text.is_err());
+    });
     json.finish()
 }
 
@@ -165,19 +164,24 @@ fn header_text(value: &[u8]) -> std::borrow::Cow<'_, str> {
     }
 }
 
-fn failed(standing: &Standing<'_>, error: &UpstreamError, code: &str, release_pending: bool) -> Vec<u8> {
+fn failed(
+    standing: &Standing<'_>,
+    error: &UpstreamError,
+    code: &'static str,
+    release_pending: bool,
+) -> Vec<u8> {
     let mut json = Json::new(FRAME_BYTES);
-    json.field("status", "failed");
-    json.field("error", "Upstream Failed");
+    json.field_word("status", "failed");
+    json.field_word("error", "Upstream Failed");
     // The error's own words name no address; what it came from stays with us.
     json.field(
         "message",
         &format!("The call failed: {error}. Try again, or see whether the target is well."),
     );
-    json.field("code", code);
+    json.field_word("code", code);
     standing.write(&mut json);
     if release_pending {
-        json.field("release_pending", &true);
+        json.field_flag("release_pending", true);
     }
     json.finish()
 }

@@ -1,12 +1,12 @@
 //! ⑦ The way out and back: the headers that are ours, the answer or what went wrong instead.
 
+use super::writer::Json;
 use super::{Call, Wish};
 use crate::app::App;
 use crate::gather::{Gather, TooLarge};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use serde::Serialize;
 use tracktags_core::decide::Decision;
 use tracktags_core::error::UpstreamError;
 use tracktags_core::limits::Terms;
@@ -22,6 +22,8 @@ const X_LIMITS: HeaderName = HeaderName::from_static("x-tracktags-limits");
 const X_PROXIED: HeaderName = HeaderName::from_static("x-tracktags-proxied");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OURS: usize = 8;
+/// Room for two limits in a header.
+const LIMITS_BYTES: usize = 256;
 
 /// What came back.
 pub(crate) enum Forwarded {
@@ -92,15 +94,6 @@ async fn collect(mut body: ByteStream, bytes_max: u64) -> Result<Bytes, Upstream
     Ok(gather.finish())
 }
 
-#[derive(Serialize)]
-struct ShownLimit<'a> {
-    metric_name: &'a str,
-    limit_period: &'static str,
-    current_usage: i64,
-    limit_value: i64,
-    remaining: Option<i64>,
-}
-
 /// The headers we add; they win over the caller's.
 fn our_headers(app: &App, terms: &Terms, decision: &Decision, wish: &Wish) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(OURS);
@@ -118,24 +111,29 @@ fn our_headers(app: &App, terms: &Terms, decision: &Decision, wish: &Wish) -> He
         }
         None => set(X_SCOPE, "business"),
     }
-    set(X_LIMITS, &shown_limits(terms, decision));
+    if let Ok(limits) = HeaderValue::from_maybe_shared(Bytes::from(shown_limits(terms, decision))) {
+        headers.insert(X_LIMITS, limits);
+    }
     headers.insert(header::VIA, app.via.clone());
     headers.insert(X_PROXIED, HeaderValue::from_static("true"));
     headers.insert(X_REQUEST_ID, wish.request_id.clone());
     headers
 }
 
-fn shown_limits(terms: &Terms, decision: &Decision) -> String {
-    let mut shown: smallvec::SmallVec<[ShownLimit<'_>; 4]> = smallvec::SmallVec::new();
+/// `X-TrackTags-Limits`: a JSON array, one object a limit.
+fn shown_limits(terms: &Terms, decision: &Decision) -> Vec<u8> {
+    let mut json = Json::array(LIMITS_BYTES);
     for metric in &decision.metrics {
         let Some(entry) = terms.limits.get(metric.place) else { continue };
-        shown.extend(entry.limits.iter().zip(&metric.limits).map(|(limit, state)| ShownLimit {
-            metric_name: limit.metric_name.as_str(),
-            limit_period: limit.period.as_str(),
-            current_usage: state.usage,
-            limit_value: limit.value.get(),
-            remaining: state.remaining,
-        }));
+        for (limit, state) in entry.limits.iter().zip(&metric.limits) {
+            json.item(|json| {
+                json.field("metric_name", limit.metric_name.as_str());
+                json.field_word("limit_period", limit.period.as_str());
+                json.field_number("current_usage", state.usage);
+                json.field_number("limit_value", limit.value.get());
+                json.field_maybe("remaining", state.remaining);
+            });
+        }
     }
-    serde_json::to_string(shown.as_slice()).unwrap_or_default()
+    json.finish()
 }

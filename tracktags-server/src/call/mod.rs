@@ -8,7 +8,7 @@ pub(crate) mod answer;
 pub(crate) mod envelope;
 mod forward;
 pub(crate) mod standing;
-mod writer;
+pub(crate) mod writer;
 
 use crate::app::{App, CallPlace};
 use crate::error::{ApiError, Code, overloaded};

@@ -2,67 +2,40 @@
 //! headers that say the same.
 
 use super::writer::Json;
-use serde::Serialize;
 use smallvec::SmallVec;
-use std::fmt::Write;
 use tracktags_core::decide::{Decision, LimitState};
 use tracktags_core::limits::{Limit, Terms};
-use tracktags_core::time::Timestamp;
-use tracktags_core::windows::{Period, Span};
 
 /// Where an account stands with one limit, as it is printed.
-#[derive(Serialize)]
+#[derive(Clone, Copy)]
 pub(crate) struct LimitStatus<'a> {
-    is_breached: bool,
-    current_usage: i64,
-    limit_value: i64,
-    remaining: Option<i64>,
-    limit_operator: &'static str,
-    breach_action: &'static str,
-    metric_name: &'a str,
-    limit_id: &'a str,
-    source: &'static str,
-    limit_period: &'static str,
-    overage: i64,
-    granted: i64,
-    window_start: Option<Timestamp>,
-    window_end: Option<Timestamp>,
-    #[serde(skip)]
-    period: Period,
-    #[serde(skip)]
-    window: Option<Span>,
+    limit: &'a Limit,
+    state: &'a LimitState,
 }
 
 impl<'a> LimitStatus<'a> {
-    pub(crate) fn of(limit: &'a Limit, state: &LimitState) -> Self {
-        Self {
-            is_breached: state.is_breached,
-            current_usage: state.usage,
-            limit_value: limit.value.get(),
-            remaining: state.remaining,
-            limit_operator: limit.operator.as_str(),
-            breach_action: limit.action.as_str(),
-            metric_name: limit.metric_name.as_str(),
-            limit_id: &limit.id,
-            source: limit.attachment.source().as_str(),
-            limit_period: limit.period.as_str(),
-            overage: state.overage,
-            granted: 0,
-            window_start: state.window.map(|window| window.start),
-            window_end: state.window.map(|window| window.end),
-            period: limit.period,
-            window: state.window,
-        }
+    pub(crate) fn of(limit: &'a Limit, state: &'a LimitState) -> Self {
+        Self { limit, state }
     }
-}
 
-/// The status where there is no limit at all.
-#[derive(Serialize)]
-struct NoLimit {
-    is_breached: bool,
-    current_usage: i64,
-    limit_value: Option<i64>,
-    remaining: Option<i64>,
+    /// Writes its fields.
+    pub(crate) fn write(&self, json: &mut Json) {
+        let Self { limit, state } = self;
+        json.field_flag("is_breached", state.is_breached);
+        json.field_number("current_usage", state.usage);
+        json.field_number("limit_value", limit.value.get());
+        json.field_maybe("remaining", state.remaining);
+        json.field_word("limit_operator", limit.operator.as_str());
+        json.field_word("breach_action", limit.action.as_str());
+        json.field("metric_name", limit.metric_name.as_str());
+        json.field("limit_id", &*limit.id);
+        json.field_word("source", limit.attachment.source().as_str());
+        json.field_word("limit_period", limit.period.as_str());
+        json.field_number("overage", state.overage);
+        json.field_number("granted", 0);
+        json.field_time("window_start", state.window.map(|window| window.start));
+        json.field_time("window_end", state.window.map(|window| window.end));
+    }
 }
 
 /// Where an account stands after a decision: every limit asked, and the one to print.
@@ -75,92 +48,83 @@ pub(super) struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     pub(super) fn of(terms: &'a Terms, decision: &'a Decision) -> Self {
-        let mut limits: SmallVec<[(bool, LimitStatus<'a>); 4]> = SmallVec::new();
+        let mut limits: SmallVec<[LimitStatus<'a>; 4]> = SmallVec::new();
+        let mut denying = None;
         for (metric_place, metric) in decision.metrics.iter().enumerate() {
             let Some(entry) = terms.limits.get(metric.place) else { continue };
             for (place, (limit, state)) in entry.limits.iter().zip(&metric.limits).enumerate() {
-                let denied = decision.denied_by == Some((metric_place, place));
-                limits.push((denied, LimitStatus::of(limit, state)));
+                if decision.denied_by == Some((metric_place, place)) {
+                    denying = Some(state);
+                }
+                limits.push(LimitStatus::of(limit, state));
             }
         }
         // Within a metric they are in this order already; over several metrics they are not.
-        limits.sort_by_key(|(_, limit)| limit.period);
-        let denying = limits.iter().position(|(denied, _)| *denied);
+        limits.sort_by_key(|status| status.limit.period);
+        let denying =
+            denying.and_then(|denying| limits.iter().position(|status| std::ptr::eq(status.state, denying)));
         let tightest = || {
-            let room =
-                |(_, (_, limit)): &(usize, &(bool, LimitStatus<'_>))| limit.remaining.unwrap_or(i64::MAX);
+            let room = |(_, status): &(usize, &LimitStatus<'_>)| status.state.remaining.unwrap_or(i64::MAX);
             limits.iter().enumerate().min_by_key(room).map_or(0, |(place, _)| place)
         };
         let printed = denying.unwrap_or_else(tightest);
         let counted = decision.taken.map(|(place, _)| place);
         let of_counted = decision.metrics.iter().find(|metric| Some(metric.place) == counted);
         let value = of_counted.or(decision.metrics.first()).map_or(0, |metric| metric.value);
-        Self { limits: limits.into_iter().map(|(_, limit)| limit).collect(), printed, value, decision }
+        Self { limits, printed, value, decision }
     }
 
     fn printed(&self) -> Option<&LimitStatus<'a>> {
         self.limits.get(self.printed)
     }
 
-    /// Writes `"breach_status":…,"limits":…`. The limit printed stands in both; it is written once and copied.
+    /// Writes `"breach_status":…,"limits":…`. The limit printed stands in both.
     pub(super) fn write(&self, json: &mut Json) {
-        json.key("breach_status");
-        let start = json.0.len();
-        match self.printed() {
-            Some(limit) => json.value(limit),
-            None => json.value(&NoLimit {
-                is_breached: false,
-                current_usage: self.value,
-                limit_value: None,
-                remaining: None,
-            }),
-        }
-        let end = json.0.len();
-        json.key("limits");
-        json.0.push(b'[');
-        for (place, limit) in self.limits.iter().enumerate() {
-            if place > 0 {
-                json.0.push(b',');
+        json.object("breach_status", |json| match self.printed() {
+            Some(limit) => limit.write(json),
+            None => {
+                json.field_flag("is_breached", false);
+                json.field_number("current_usage", self.value);
+                json.field_maybe("limit_value", None);
+                json.field_maybe("remaining", None);
             }
-            if place == self.printed {
-                json.0.extend_from_within(start..end);
-            } else {
-                json.value(limit);
-            }
-        }
-        json.0.push(b']');
+        });
+        json.objects("limits", &self.limits, |json, limit| limit.write(json));
     }
 
     /// `X-RateLimit-*` for the limit printed, `RateLimit` and its policy for all.
     pub(super) fn rate(&self) -> Option<Rate> {
         let printed = self.printed()?;
-        let (mut policy, mut state) = (String::new(), String::new());
-        for (place, limit) in self.limits.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
-            // Writing into a String cannot fail.
-            let _ = write!(
-                policy,
-                "{comma}\"{}-{}\";q={}",
-                limit.metric_name, limit.limit_period, limit.limit_value
-            );
-            let _ = write!(state, "{comma}\"{}-{}\"", limit.metric_name, limit.limit_period);
-            if let Some(remaining) = limit.remaining {
-                let _ = write!(state, ";r={remaining}");
+        let mut numbers = itoa::Buffer::new();
+        let (mut policy, mut state) = (String::with_capacity(RATE_BYTES), String::with_capacity(RATE_BYTES));
+        for (place, status) in self.limits.iter().enumerate() {
+            let LimitStatus { limit, state: stands } = status;
+            let period = limit.period.as_str();
+            let comma = if place == 0 { "\"" } else { ", \"" };
+            for text in [&mut policy, &mut state] {
+                text.extend([comma, limit.metric_name.as_str(), "-", period, "\""]);
             }
-            if let Some(window) = limit.window {
-                let _ = write!(policy, ";w={}", window.end.seconds_after(window.start));
-                let _ = write!(state, ";t={}", window.end.seconds_after(self.decision.at));
+            policy.extend([";q=", numbers.format(limit.value.get())]);
+            if let Some(remaining) = stands.remaining {
+                state.extend([";r=", numbers.format(remaining)]);
+            }
+            if let Some(window) = stands.window {
+                policy.extend([";w=", numbers.format(window.end.seconds_after(window.start))]);
+                state.extend([";t=", numbers.format(window.end.seconds_after(self.decision.at))]);
             }
         }
         Some(Rate {
-            limit: printed.limit_value,
-            remaining: printed.remaining,
-            reset: printed.window.map(|window| window.end.as_seconds()),
+            limit: printed.limit.value.get(),
+            remaining: printed.state.remaining,
+            reset: printed.state.window.map(|window| window.end.as_seconds()),
             policy,
             state,
         })
     }
 }
+
+/// Room for a rate-limit header of one limit or two.
+const RATE_BYTES: usize = 96;
 
 /// What the rate-limit headers say.
 pub(super) struct Rate {

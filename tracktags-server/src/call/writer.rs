@@ -1,37 +1,134 @@
 //! JSON written field by field into one buffer: answers of the data plane build no trees.
 
 use serde::Serialize;
+use tracktags_core::time::Timestamp;
 
-/// One JSON object, written field by field into one buffer.
-pub(super) struct Json(pub(super) Vec<u8>);
+/// One JSON object or array, written member by member into one buffer.
+pub(crate) struct Json {
+    bytes: Vec<u8>,
+    end: u8,
+}
 
 impl Json {
-    pub(super) fn new(room: usize) -> Self {
+    /// An object.
+    pub(crate) fn new(room: usize) -> Self {
+        Self::begun(room, b'{', b'}')
+    }
+
+    /// An array.
+    pub(crate) fn array(room: usize) -> Self {
+        Self::begun(room, b'[', b']')
+    }
+
+    fn begun(room: usize, begin: u8, end: u8) -> Self {
         let mut bytes = Vec::with_capacity(room);
-        bytes.push(b'{');
-        Self(bytes)
+        bytes.push(begin);
+        Self { bytes, end }
     }
 
-    pub(super) fn key(&mut self, name: &str) {
-        if self.0.len() > 1 && self.0.last() != Some(&b'{') {
-            self.0.push(b',');
+    /// A field's name: one of ours or of HTTP, neither of which holds anything that JSON escapes.
+    pub(crate) fn key(&mut self, name: &str) {
+        self.comma();
+        self.word(name);
+        self.bytes.push(b':');
+    }
+
+    /// Between two members; nothing before the first.
+    fn comma(&mut self) {
+        if !matches!(self.bytes.last(), None | Some(b'{' | b'[')) {
+            self.bytes.push(b',');
         }
-        self.value(name);
-        self.0.push(b':');
     }
 
-    pub(super) fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+    /// A string without anything that JSON escapes.
+    fn word(&mut self, word: &str) {
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(word.as_bytes());
+        self.bytes.push(b'"');
+    }
+
+    fn number(&mut self, number: i64) {
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    pub(crate) fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
         // Fails for maps with keys that are no strings only, of which there are none here.
-        let _ = serde_json::to_writer(&mut self.0, value);
+        let _ = serde_json::to_writer(&mut self.bytes, value);
     }
 
-    pub(super) fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+    pub(crate) fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         self.key(name);
         self.value(value);
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.0.push(b'}');
-        self.0
+    /// A field whose value is one of our own words.
+    pub(crate) fn field_word(&mut self, name: &str, word: &'static str) {
+        self.key(name);
+        self.word(word);
+    }
+
+    pub(crate) fn field_number(&mut self, name: &str, number: i64) {
+        self.key(name);
+        self.number(number);
+    }
+
+    pub(crate) fn field_maybe(&mut self, name: &str, number: Option<i64>) {
+        match number {
+            Some(number) => self.field_number(name, number),
+            None => self.field_raw(name, "null"),
+        }
+    }
+
+    pub(crate) fn field_flag(&mut self, name: &str, flag: bool) {
+        self.field_raw(name, if flag { "true" } else { "false" });
+    }
+
+    pub(crate) fn field_time(&mut self, name: &str, time: Option<Timestamp>) {
+        let Some(time) = time else { return self.field_raw(name, "null") };
+        self.key(name);
+        self.bytes.push(b'"');
+        time.write(&mut self.bytes);
+        self.bytes.push(b'"');
+    }
+
+    fn field_raw(&mut self, name: &str, json: &'static str) {
+        self.key(name);
+        self.bytes.extend_from_slice(json.as_bytes());
+    }
+
+    /// A field that is an object.
+    pub(crate) fn object(&mut self, name: &str, members: impl FnOnce(&mut Self)) {
+        self.key(name);
+        self.bytes.push(b'{');
+        members(self);
+        self.bytes.push(b'}');
+    }
+
+    /// A field that is an array of objects.
+    pub(crate) fn objects<T>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = T>,
+        mut members: impl FnMut(&mut Self, T),
+    ) {
+        self.key(name);
+        self.bytes.push(b'[');
+        for item in items {
+            self.item(|json| members(json, item));
+        }
+        self.bytes.push(b']');
+    }
+
+    /// An object in an array.
+    pub(crate) fn item(&mut self, members: impl FnOnce(&mut Self)) {
+        self.comma();
+        self.bytes.push(b'{');
+        members(self);
+        self.bytes.push(b'}');
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.bytes.push(self.end);
+        self.bytes
     }
 }

@@ -8,14 +8,13 @@ use super::writer::Writer;
 use crate::admission::Waiting;
 use crate::ledger::{Packed, pack_entries};
 use crate::mailbox::Deliveries;
-use std::collections::HashMap;
 use std::sync::Arc;
 use tracktags_core::batch::{Batch, Outcome};
 use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
 use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
-use tracktags_core::usage::CounterKey;
+use tracktags_core::usage::{CounterKey, CounterMap};
 
 /// A batch as decided, not yet written.
 struct Decided {
@@ -123,18 +122,22 @@ impl Writer {
     }
 
     fn decide(&mut self, waiting: &[Waiting]) -> Result<Decided, StoreError> {
-        for one in waiting {
-            if matches!(one.operation, Operation::Take(_)) {
-                self.versions.learn(&mut self.conn, &one.operation.terms().account.business)?;
+        let takes = waiting.iter().filter(|one| matches!(one.operation, Operation::Take(_)));
+        let mut learned = None;
+        for business in takes.map(|one| &one.operation.terms().account.business) {
+            // Neighbours are mostly of one business.
+            if learned != Some(business) {
+                self.versions.learn(&mut self.conn, business)?;
+                learned = Some(business);
             }
         }
-        let mut batch = Batch::new(self.now());
+        let mut batch = Batch::with_room(self.now(), waiting.len());
         let mut outcomes = Vec::with_capacity(waiting.len());
         let mut running = Running {
             live: &mut self.live,
             conn: &mut self.conn,
             holds: &self.holds,
-            opened: HashMap::new(),
+            opened: CounterMap::default(),
         };
         for one in waiting {
             let outcome = batch.apply(&one.operation, &mut running, &self.versions, &mut self.cuts)?;

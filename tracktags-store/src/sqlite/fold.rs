@@ -13,12 +13,11 @@ use crate::ledger::{pack_counter, unpack_entries};
 use crate::sqlite::error::store_error;
 use crate::sqlite::live::corrupt;
 use diesel::connection::SimpleConnection;
-use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{Counter, CounterKey, Entry};
+use tracktags_core::usage::{Counter, CounterKey, CounterMap, Entry};
 
 /// Counters folded in one transaction.
 const CHUNK: usize = 256;
@@ -292,7 +291,7 @@ impl Writer {
 
 /// What the ledger holds beyond the folds, by counter: the last state, and what each hour gained.
 #[derive(Default)]
-struct Tail(HashMap<CounterKey, (Counter, Unfolded)>);
+struct Tail(CounterMap<(Counter, Unfolded)>);
 
 impl Tail {
     /// One entry of it: recovery copies the state, it does not recompute.

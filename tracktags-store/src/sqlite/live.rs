@@ -8,12 +8,11 @@ use crate::admission::Holds;
 use crate::ledger::{LedgerError, Packed, unpack_counter};
 use diesel::SqliteConnection;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 use tracktags_core::batch::Counters;
 use tracktags_core::error::StoreError;
 use tracktags_core::metrics::Operation;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{Counter, CounterKey, Entry};
+use tracktags_core::usage::{Counter, CounterKey, CounterMap, Entry};
 
 /// Denials noted between two folds at most; more are not counted, since they are best effort.
 const DENIED_MAX: usize = 100_000;
@@ -94,11 +93,11 @@ impl Gain {
 }
 
 /// Everything not folded yet, by counter.
-pub(crate) type UnfoldedMap = HashMap<CounterKey, Unfolded>;
+pub(crate) type UnfoldedMap = CounterMap<Unfolded>;
 
 #[derive(Default)]
 pub(crate) struct Live {
-    counters: HashMap<CounterKey, Packed>,
+    counters: CounterMap<Packed>,
     pub(crate) unfolded: UnfoldedMap,
     denied: usize,
     max: usize,
@@ -183,7 +182,7 @@ pub(crate) struct Running<'a> {
     pub(crate) conn: &'a mut SqliteConnection,
     pub(crate) holds: &'a Holds,
     /// Units that demands of this batch hold open, not visible in `holds` yet.
-    pub(crate) opened: HashMap<CounterKey, i64>,
+    pub(crate) opened: CounterMap<i64>,
 }
 
 impl Counters for Running<'_> {

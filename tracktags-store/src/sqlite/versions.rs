@@ -5,6 +5,7 @@
 
 use super::changes;
 use diesel::SqliteConnection;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId};
 use tracktags_core::batch::Versions;
@@ -15,7 +16,7 @@ const BUSINESSES_MAX: usize = 100_000;
 
 #[derive(Default)]
 pub(crate) struct VersionTable {
-    known: HashMap<BusinessId, Known>,
+    known: HashMap<BusinessId, Known, RandomState>,
     /// Grows whenever everything known is in doubt.
     epoch: u64,
 }
@@ -25,7 +26,7 @@ struct Known {
     version: i64,
     /// Knowledge older than this is stale for every account.
     floor: i64,
-    customers: HashMap<CustomerId, i64>,
+    customers: HashMap<CustomerId, i64, RandomState>,
 }
 
 /// Customers with a change noted for one business at most; beyond it all its knowledge becomes stale once.
@@ -60,7 +61,7 @@ impl VersionTable {
         }
         // Changes are kept for a day; what was read before this node first met the business is taken as stale.
         let version = changes::version(conn, business)?;
-        let known = Known { epoch, version, floor: version, customers: HashMap::new() };
+        let known = Known { epoch, version, floor: version, customers: HashMap::default() };
         self.known.insert(business.clone(), known);
         Ok(())
     }
