@@ -1,11 +1,14 @@
 //! How a batch's entries and a counter's state are packed: one row a batch.
 //!
 //! **Format 1.** A row is the byte `1`, the number of entries, the entries, and the CRC-32 (ISO-HDLC, little endian)
-//! of all before it. Numbers are LEB128 varints, signed ones zigzag; a text is its length and its bytes. An entry:
+//! of all before it. Numbers are LEB128 varints, signed ones zigzag; a text is its length and its bytes; a name is its
+//! length plus one and its bytes, or 0 for that of the entry before. An entry:
 //!
 //! | field | as |
 //! |---|---|
-//! | business, customer (empty: the business's own account), metric | texts |
+//! | business | name |
+//! | customer (empty: the business's own account) | text |
+//! | metric | name |
 //! | kind, operation | their place in `EntryKind::ALL`, `Operation::ALL` |
 //! | number, take | varint |
 //! | at | microseconds after the row's time, signed |
@@ -46,11 +49,14 @@ pub(crate) fn pack_entries(
     row.push(FORMAT);
     put(&mut row, entries.len() as u64);
     let mut scratch = Vec::with_capacity(128);
+    let mut before = ("", "");
     for entry in entries {
         let account = entry.counter.account();
-        put_text(&mut row, account.business.as_str());
+        let names = (account.business.as_str(), entry.counter.metric().as_str());
+        put_name(&mut row, names.0, before.0);
         put_text(&mut row, account.customer.as_ref().map_or("", |customer| customer.as_str()));
-        put_text(&mut row, entry.counter.metric().as_str());
+        put_name(&mut row, names.1, before.1);
+        before = names;
         row.push(place(EntryKind::ALL, entry.kind));
         row.push(place(Operation::ALL, entry.operation));
         put(&mut row, entry.number);
@@ -94,19 +100,32 @@ pub(crate) fn unpack_entries(row: &[u8], at: Timestamp) -> Result<Vec<Entry>, Le
     let count = reader.number()?;
     // A lying count must not reserve memory.
     let mut entries = Vec::new();
+    let mut before = None;
     for _ in 0..count {
-        entries.push(unpack_entry(&mut reader, at)?);
+        let entry = unpack_entry(&mut reader, at, before.as_ref())?;
+        before = Some(entry.counter.clone());
+        entries.push(entry);
     }
     if reader.0.is_empty() { Ok(entries) } else { Err(LedgerError("bytes are left over")) }
 }
 
-fn unpack_entry(reader: &mut Reader<'_>, at: Timestamp) -> Result<Entry, LedgerError> {
-    let business = BusinessId::parse(reader.text()?).map_err(|_bad| LedgerError("a business id is wrong"))?;
+fn unpack_entry(
+    reader: &mut Reader<'_>,
+    at: Timestamp,
+    before: Option<&CounterKey>,
+) -> Result<Entry, LedgerError> {
+    let business = match reader.name()? {
+        None => before.ok_or(NO_NAME)?.account().business.clone(),
+        Some(text) => BusinessId::parse(text).map_err(|_bad| LedgerError("a business id is wrong"))?,
+    };
     let customer = match reader.text()? {
         "" => None,
         text => Some(CustomerId::parse(text).map_err(|_bad| LedgerError("a customer id is wrong"))?),
     };
-    let metric = MetricName::parse(reader.text()?).map_err(|_bad| LedgerError("a metric name is wrong"))?;
+    let metric = match reader.name()? {
+        None => before.ok_or(NO_NAME)?.metric().clone(),
+        Some(text) => MetricName::parse(text).map_err(|_bad| LedgerError("a metric name is wrong"))?,
+    };
     let kind = at_place(EntryKind::ALL, reader.byte()?)?;
     let operation = at_place(Operation::ALL, reader.byte()?)?;
     let number = reader.number()?;
@@ -219,6 +238,18 @@ fn put_text(into: &mut Vec<u8>, text: &str) {
     into.extend_from_slice(text.as_bytes());
 }
 
+/// A name, unless it is that of the entry before.
+fn put_name(into: &mut Vec<u8>, name: &str, before: &str) {
+    if name == before {
+        into.push(0);
+        return;
+    }
+    put(into, name.len() as u64 + 1);
+    into.extend_from_slice(name.as_bytes());
+}
+
+const NO_NAME: LedgerError = LedgerError("the first entry has no name");
+
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -261,8 +292,21 @@ impl<'a> Reader<'a> {
         i64::try_from(self.number()?).map_err(|_large| LedgerError("a number is too large"))
     }
 
+    /// `None`: that of the entry before.
+    fn name(&mut self) -> Result<Option<&'a str>, LedgerError> {
+        match self.number()?.checked_sub(1) {
+            None => Ok(None),
+            Some(length) => self.text_of(length).map(Some),
+        }
+    }
+
     fn text(&mut self) -> Result<&'a str, LedgerError> {
-        let length = usize::try_from(self.number()?).map_err(|_large| LedgerError("a text is too long"))?;
+        let length = self.number()?;
+        self.text_of(length)
+    }
+
+    fn text_of(&mut self, length: u64) -> Result<&'a str, LedgerError> {
+        let length = usize::try_from(length).map_err(|_large| LedgerError("a text is too long"))?;
         std::str::from_utf8(self.bytes(length)?).map_err(|_bad| LedgerError("a text is not UTF-8"))
     }
 }
