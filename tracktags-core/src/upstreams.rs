@@ -3,7 +3,7 @@
 use crate::error::UpstreamError;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,8 +69,8 @@ pub struct ForwardRequest {
     pub method: Method,
     /// The caller's headers, as given.
     pub headers: HeaderMap,
-    /// The headers we add (`X-TrackTags-*`, `X-Request-Id`, `Via`).
-    pub ours: HeaderMap,
+    /// The headers we add (`X-TrackTags-*`, `X-Request-Id`, `Via`), each name once.
+    pub ours: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: RequestBody,
 }

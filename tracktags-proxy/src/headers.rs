@@ -62,7 +62,7 @@ pub fn request_headers<'a>(
 /// The headers that go out: the caller's without what may not, then ours, which win.
 pub(crate) fn outgoing(
     mut headers: HeaderMap,
-    ours: HeaderMap,
+    ours: Vec<(HeaderName, HeaderValue)>,
     authority: &str,
     method: &Method,
     has_body: bool,
@@ -70,6 +70,7 @@ pub(crate) fn outgoing(
     drop_fields(&mut headers, |name| {
         rebuilt(name) || is_ours(name) || tells_of_the_way(name) || is_credential(name)
     });
+    headers.reserve(ours.len().saturating_add(REBUILT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if has_body && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -80,17 +81,10 @@ pub(crate) fn outgoing(
     }
     let host = HeaderValue::from_str(authority);
     headers.insert(HOST, host.map_err(|_bad| UpstreamError::InvalidTarget("it cannot be requested"))?);
-    let mut last = None;
     for (name, value) in ours {
-        // Only the first value of a name carries it.
-        let repeated = name.is_none();
-        last = name.or(last);
-        match &last {
-            // Framing follows the body that is sent, whoever sets a header.
-            Some(name) if rebuilt(name.as_str()) || is_hop_by_hop(name.as_str()) => {}
-            Some(name) if repeated => drop(headers.append(name, value)),
-            Some(name) => drop(headers.insert(name, value)),
-            None => {}
+        // Framing follows the body that is sent, whoever sets a header.
+        if !rebuilt(name.as_str()) && !is_hop_by_hop(name.as_str()) {
+            headers.insert(name, value);
         }
     }
     Ok(headers)
@@ -101,6 +95,9 @@ pub(crate) fn outgoing(
 pub(crate) fn incoming(headers: &mut HeaderMap) {
     drop_fields(headers, |name| name == "content-length" || is_ours(name));
 }
+
+/// Fields that [`outgoing`] says itself at most.
+const REBUILT: usize = 4;
 
 /// Follows from URL and body, so nobody else says it.
 fn rebuilt(name: &str) -> bool {

@@ -37,9 +37,10 @@ fn is_request_id(id: &[u8]) -> bool {
 }
 
 fn made_id() -> HeaderValue {
-    let id = format!("{:032x}", rand::random::<u128>());
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    let id = rand::random::<[u8; 16]>().map(|byte| [digit(byte >> 4), digit(byte & 15)]);
     // Hex digits are always a header value.
-    HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    HeaderValue::from_bytes(id.as_flattened()).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// Frames every answer of an application.

@@ -86,7 +86,11 @@ const OUT: &[(&str, &str, bool)] = &[
     ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
 ];
 
-async fn arrived(headers: HeaderMap, ours: HeaderMap, body: Option<&'static [u8]>) -> String {
+async fn arrived(
+    headers: HeaderMap,
+    ours: Vec<(HeaderName, HeaderValue)>,
+    body: Option<&'static [u8]>,
+) -> String {
     let upstream = RawUpstream::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let proxy = proxy();
     let mut request = request(&proxy, &upstream.url("/path?q=1"));
@@ -106,7 +110,7 @@ async fn only_what_may_travel_arrives() {
         if *name == "x-named" {
             headers.append("connection", HeaderValue::from_static("close, X-Named"));
         }
-        let seen = arrived(headers, HeaderMap::new(), Some(b"{}")).await;
+        let seen = arrived(headers, Vec::new(), Some(b"{}")).await;
         let line = format!("\r\n{name}: {}\r\n", value.to_ascii_lowercase());
         assert_eq!(seen.contains(&line), *may, "{name}: {seen}");
         assert_eq!(seen.matches("\r\nhost: ").count(), 1);
@@ -130,7 +134,7 @@ async fn what_connection_names_is_dropped_however_it_is_written() {
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append("x-b", HeaderValue::from_static("2"));
         headers.append("x-c", HeaderValue::from_static("3"));
-        let seen = arrived(headers, HeaderMap::new(), None).await;
+        let seen = arrived(headers, Vec::new(), None).await;
         assert!(
             !seen.contains("x-a:") && !seen.contains("x-b:") && seen.contains("\r\nx-c: 3\r\n"),
             "{seen}"
@@ -214,7 +218,7 @@ async fn a_header_with_a_whole_key_is_dropped() {
         ] {
             let mut headers = HeaderMap::new();
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
-            let seen = arrived(headers, HeaderMap::new(), None).await;
+            let seen = arrived(headers, Vec::new(), None).await;
             assert!(!seen.contains(&key.expose().to_ascii_lowercase()), "{name}");
         }
     }
@@ -224,30 +228,29 @@ async fn a_header_with_a_whole_key_is_dropped() {
 async fn ours_win() {
     let mut theirs = HeaderMap::new();
     theirs.insert("x-request-id", HeaderValue::from_static("theirs"));
-    let mut ours = HeaderMap::new();
-    ours.insert("x-request-id", HeaderValue::from_static("ours"));
-    ours.insert("x-tracktags-customer-id", HeaderValue::from_static("customer_123"));
-    ours.insert("via", HeaderValue::from_static("1.1 tracktags-1"));
-    ours.append("x-two", HeaderValue::from_static("first"));
-    ours.append("x-two", HeaderValue::from_static("second"));
-    for name in ["host", "content-length", "connection", "transfer-encoding"] {
-        ours.insert(name, HeaderValue::from_static("framing-is-not-ours"));
-    }
+    let ours = [
+        ("x-request-id", "ours"),
+        ("x-tracktags-customer-id", "customer_123"),
+        ("via", "1.1 tracktags-1"),
+        ("host", "framing-is-not-ours"),
+        ("content-length", "framing-is-not-ours"),
+        ("connection", "framing-is-not-ours"),
+        ("transfer-encoding", "framing-is-not-ours"),
+    ];
+    let ours =
+        ours.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into();
     let seen = arrived(theirs, ours, None).await;
     assert!(seen.contains("x-request-id: ours") && !seen.contains("theirs"));
     assert!(seen.contains("x-tracktags-customer-id: customer_123") && seen.contains("via: 1.1 tracktags-1"));
-    assert!(seen.contains("x-two: first\r\n") && seen.contains("x-two: second\r\n"));
     assert!(!seen.contains("framing-is-not-ours"), "{seen}");
 }
 
 #[tokio::test]
 async fn a_body_without_a_type_is_json() {
     assert!(
-        arrived(HeaderMap::new(), HeaderMap::new(), Some(b"{}"))
-            .await
-            .contains("content-type: application/json")
+        arrived(HeaderMap::new(), Vec::new(), Some(b"{}")).await.contains("content-type: application/json")
     );
-    assert!(!arrived(HeaderMap::new(), HeaderMap::new(), None).await.contains("content-type"));
+    assert!(!arrived(HeaderMap::new(), Vec::new(), None).await.contains("content-type"));
 }
 
 /// Answered, and whether it may be handed over.

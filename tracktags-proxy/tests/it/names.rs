@@ -22,7 +22,7 @@ async fn forward(proxy: &Proxy, target: Target) -> Result<Bytes, UpstreamError> 
         target,
         method: Method::GET,
         headers: HeaderMap::new(),
-        ours: HeaderMap::new(),
+        ours: Vec::new(),
         body: RequestBody::Empty,
     };
     send(proxy, request).await?.body

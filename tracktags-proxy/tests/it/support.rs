@@ -127,7 +127,7 @@ pub(crate) fn request(proxy: &Proxy, url: &str) -> ForwardRequest {
         target: proxy.check(url, TargetClass::Open).unwrap(),
         method: Method::GET,
         headers: HeaderMap::new(),
-        ours: HeaderMap::new(),
+        ours: Vec::new(),
         body: RequestBody::Empty,
     }
 }

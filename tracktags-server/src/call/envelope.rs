@@ -36,7 +36,7 @@ pub(crate) async fn proxy(caller: Caller, mut input: Input) -> Result<HttpRespon
     call(app, caller, wish).await.map(Answered::into_response)
 }
 
-async fn wish(input: &mut Input) -> Result<Wish, ApiError> {
+async fn wish(input: &mut Input) -> Result<Box<Wish>, ApiError> {
     let body = input.json_body().await?;
     let wish = read(&body, &input.request, &input.app)?;
     if input.request.headers().contains_key("idempotency-key") {
@@ -49,8 +49,8 @@ async fn wish(input: &mut Input) -> Result<Wish, ApiError> {
     Ok(wish)
 }
 
-fn read(body: &Bytes, request: &HttpRequest, app: &App) -> Result<Wish, ApiError> {
-    let mut wish = parse(body)?;
+fn read(body: &Bytes, request: &HttpRequest, app: &App) -> Result<Box<Wish>, ApiError> {
+    let mut wish = Box::new(parse(body)?);
     let headers = request.headers();
     wish.is_looping = headers.get_all("via").any(|via| names_us(via.as_bytes(), &app.via_name));
     wish.is_forwarded = headers.keys().any(|name| {

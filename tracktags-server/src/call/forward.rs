@@ -58,8 +58,9 @@ impl Forwarded {
 }
 
 /// Sends the request and reads the whole answer.
-pub(super) async fn forward(app: &App, call: &Call, decision: &Decision, wish: Wish) -> Forwarded {
+pub(super) async fn forward(app: &App, call: &Call, decision: &Decision, wish: Box<Wish>) -> Forwarded {
     let ours = our_headers(app, &call.terms, decision, &wish);
+    let wish = *wish;
     let is_head = wish.method == Method::HEAD;
     let body = match wish.body {
         Some(_) if is_head || wish.method == Method::GET => RequestBody::Empty,
@@ -95,14 +96,10 @@ async fn collect(mut body: ByteStream, bytes_max: u64) -> Result<Bytes, Upstream
 }
 
 /// The headers we add; they win over the caller's.
-fn our_headers(app: &App, terms: &Terms, decision: &Decision, wish: &Wish) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(OURS);
-    let mut set = |name, value: &str| {
-        // Ids keep a grammar of visible ASCII; one that a SQL writer broke is left out.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
+fn our_headers(app: &App, terms: &Terms, decision: &Decision, wish: &Wish) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::with_capacity(OURS);
+    // Ids keep a grammar of visible ASCII; one that a SQL writer broke is left out.
+    let mut set = |name, value: &str| headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
     set(X_BUSINESS, terms.account.business.as_str());
     match &terms.account.customer {
         Some(customer) => {
@@ -111,12 +108,11 @@ fn our_headers(app: &App, terms: &Terms, decision: &Decision, wish: &Wish) -> He
         }
         None => set(X_SCOPE, "business"),
     }
-    if let Ok(limits) = HeaderValue::from_maybe_shared(Bytes::from(shown_limits(terms, decision))) {
-        headers.insert(X_LIMITS, limits);
-    }
-    headers.insert(header::VIA, app.via.clone());
-    headers.insert(X_PROXIED, HeaderValue::from_static("true"));
-    headers.insert(X_REQUEST_ID, wish.request_id.clone());
+    let limits = HeaderValue::from_maybe_shared(Bytes::from(shown_limits(terms, decision)));
+    headers.extend(limits.map(|limits| (X_LIMITS, limits)));
+    headers.push((header::VIA, app.via.clone()));
+    headers.push((X_PROXIED, HeaderValue::from_static("true")));
+    headers.push((X_REQUEST_ID, wish.request_id.clone()));
     headers
 }
 

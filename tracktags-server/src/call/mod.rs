@@ -58,7 +58,7 @@ pub(crate) struct Wish {
 }
 
 /// Makes the call. It goes on without a caller who leaves.
-pub(crate) fn call(app: Arc<App>, caller: Caller, wish: Wish) -> Finishing {
+pub(crate) fn call(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Finishing {
     Finishing(Some(Box::pin(run(app, caller, wish))))
 }
 
@@ -93,7 +93,7 @@ impl Drop for Finishing {
     }
 }
 
-async fn run(app: Arc<App>, caller: Caller, wish: Wish) -> Result<Answered, ApiError> {
+async fn run(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Result<Answered, ApiError> {
     let known = Known::of(&app, caller, &wish).await?; //                  ① key, ② identity
     let (call, admitted) = known.admit(&app, &wish).await?; //             ③ limits, ④ demand, ⑤ batch
     let (decision, reservation) = match admitted {
