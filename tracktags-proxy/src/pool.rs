@@ -72,7 +72,7 @@ impl Pool {
         let (mut taken, mut found) = (0, None);
         while let Some(idle) = waiting.pop() {
             taken += 1;
-            if idle.sender.is_ready() && idle.since.elapsed() < self.shared.idle_timeout {
+            if idle.sender.is_ready() {
                 found = Some(idle.sender);
                 break;
             }

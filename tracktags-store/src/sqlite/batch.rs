@@ -43,10 +43,12 @@ impl Writer {
     }
 
     fn run(&mut self, waiting: &[Waiting]) -> Result<Ending, StoreError> {
-        self.note_outside_commits()?;
-        let decided = self.decide(waiting)?;
+        let mut decided = self.decide(waiting)?;
+        // Where nothing is taken nothing is locked: `data_version` is read now, after membership closed.
+        if decided.batch.entries().is_empty() && self.note_outside_commits()? {
+            decided = self.decide(waiting)?;
+        }
         if decided.batch.entries().is_empty() {
-            // Nothing is taken, so nothing is locked. `data_version` was read after membership closed.
             return Ok(Ending::Done(decided));
         }
         self.begin()?;

@@ -136,7 +136,7 @@ pub(crate) fn open_error(error: diesel::result::Error) -> OpenError {
     }
 }
 
-/// `PRAGMA data_version` as a statement that is prepared once: it is asked twice a batch.
+/// `PRAGMA data_version` as a statement that is prepared once: it is asked once a batch.
 #[derive(Debug, Clone, Copy)]
 struct DataVersion;
 
