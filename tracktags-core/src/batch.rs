@@ -140,7 +140,6 @@ impl Batch {
     }
 
     /// The counters that changed, and the entries.
-    #[must_use]
     pub fn into_parts(self) -> (impl Iterator<Item = (CounterKey, Counter)>, Vec<Entry>) {
         let counters = self.changed.into_iter().map(|(key, changed)| (key, changed.counter));
         (counters, self.entries)

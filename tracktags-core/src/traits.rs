@@ -24,10 +24,6 @@ use std::sync::Arc;
 /// The future of a store method.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The future of a forward.
-pub type ForwardFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<ForwardResponse, UpstreamError>> + Send + 'a>>;
-
 /// What time it is. Read once per batch; from there on time is a value.
 pub trait Clock: Send + Sync + 'static {
     /// The present instant.
@@ -53,7 +49,10 @@ pub trait Upstream: Send + Sync + 'static {
     ///
     /// # Errors
     /// Every [`UpstreamError`]; [`UpstreamError::sent`] says whether the target may have seen the request.
-    fn forward(&self, request: ForwardRequest) -> ForwardFuture<'_>;
+    fn forward(
+        &self,
+        request: ForwardRequest,
+    ) -> impl Future<Output = Result<ForwardResponse, UpstreamError>> + Send;
 }
 
 /// Which stretch of a list is wanted: by key, never by offset, oldest first.

@@ -29,8 +29,10 @@ pub enum TargetClass {
 pub struct Target {
     /// The URL as it will be requested, normalised.
     pub uri: http::Uri,
-    /// `host` or `host:port` as the `Host` header says it.
+    /// `host` or `host:port`: what calls and connections are counted by.
     pub authority: Arc<str>,
+    /// The authority as the `Host` header says it.
+    pub host: HeaderValue,
     /// The class that allowed it; the connector judges resolved addresses by it.
     pub class: TargetClass,
 }

@@ -129,7 +129,7 @@ fn outgoing(request: ForwardRequest) -> Result<(Target, Request<OutgoingBody>), 
             Either::Right(StreamBody::new(frames).boxed_unsync())
         }
     };
-    let headers = headers::outgoing(headers, ours, &target.authority, &method, !body.is_end_stream())?;
+    let headers = headers::outgoing(headers, ours, target.host.clone(), &method, !body.is_end_stream());
     let mut built = Request::new(body);
     *built.method_mut() = method;
     // Origin form (RFC 9112, 3.2.1): the host is said by `Host`.

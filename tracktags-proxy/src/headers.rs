@@ -3,7 +3,6 @@
 
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tracktags_core::error::UpstreamError;
 use tracktags_core::keys::contains_key;
 
 /// The most header fields an envelope may hold, and their size together.
@@ -39,7 +38,8 @@ pub enum HeaderFault {
 pub fn request_headers<'a>(
     pairs: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<HeaderMap, HeaderFault> {
-    let mut headers = HeaderMap::new();
+    // Room for what is added on the way out.
+    let mut headers = HeaderMap::with_capacity(ROOM);
     let mut bytes = 0_usize;
     for (name, value) in pairs {
         bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
@@ -63,10 +63,10 @@ pub fn request_headers<'a>(
 pub(crate) fn outgoing(
     mut headers: HeaderMap,
     ours: Vec<(HeaderName, HeaderValue)>,
-    authority: &str,
+    host: HeaderValue,
     method: &Method,
     has_body: bool,
-) -> Result<HeaderMap, UpstreamError> {
+) -> HeaderMap {
     drop_fields(&mut headers, |name| {
         rebuilt(name) || is_ours(name) || tells_of_the_way(name) || is_credential(name)
     });
@@ -79,15 +79,14 @@ pub(crate) fn outgoing(
     if !has_body && matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    let host = HeaderValue::from_str(authority);
-    headers.insert(HOST, host.map_err(|_bad| UpstreamError::InvalidTarget("it cannot be requested"))?);
+    headers.insert(HOST, host);
     for (name, value) in ours {
         // Framing follows the body that is sent, whoever sets a header.
         if !rebuilt(name.as_str()) && !is_hop_by_hop(name.as_str()) {
             headers.insert(name, value);
         }
     }
-    Ok(headers)
+    headers
 }
 
 /// The headers that come back, without those of the connection, without what could be taken for ours. The length is
@@ -96,6 +95,8 @@ pub(crate) fn incoming(headers: &mut HeaderMap) {
     drop_fields(headers, |name| name == "content-length" || is_ours(name));
 }
 
+/// Fields of a usual envelope, ours and those of [`REBUILT`].
+const ROOM: usize = 16;
 /// Fields that [`outgoing`] says itself at most.
 const REBUILT: usize = 4;
 

@@ -33,12 +33,13 @@ use pool::Pool;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use std::cell::RefCell;
+use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use target::{Own, Targets};
 use tracktags_core::error::UpstreamError;
-use tracktags_core::traits::{ForwardFuture, Upstream};
-use tracktags_core::upstreams::{ForwardRequest, Target, TargetClass};
+use tracktags_core::traits::Upstream;
+use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
 
 /// The way out. Cheap to share; each thread keeps connections of its own, since waking a connection that lives on
 /// another thread costs a system call each way.
@@ -143,7 +144,10 @@ impl Upstream for Proxy {
         self.places.take(&target.authority)
     }
 
-    fn forward(&self, request: ForwardRequest) -> ForwardFuture<'_> {
+    fn forward(
+        &self,
+        request: ForwardRequest,
+    ) -> impl Future<Output = Result<ForwardResponse, UpstreamError>> + Send {
         let origins = self.origins(request.target.class);
         let limits = CallLimits {
             connection: self.options.connection_timeout(),
@@ -152,6 +156,6 @@ impl Upstream for Proxy {
             head_bytes_max: self.options.answer_head_bytes_max,
             body_bytes_max: self.options.answer_body_bytes_max,
         };
-        Box::pin(forward::send(origins, request, limits))
+        forward::send(origins, request, limits)
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::addresses::{is_allowed, unmapped};
 use crate::options::ProxyOptions;
-use http::Uri;
+use http::{HeaderValue, Uri};
 use quick_cache::sync::Cache;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -141,7 +141,8 @@ fn check(text: &str, class: TargetClass, own: &Own) -> Result<Target, UpstreamEr
     if uri.authority().map(|found| found.as_str()) != Some(authority.as_str()) {
         return Err(invalid("it cannot be requested"));
     }
-    Ok(Target { uri, authority: authority.into(), class })
+    let host = HeaderValue::from_str(&authority).map_err(|_bad| invalid("it cannot be requested"))?;
+    Ok(Target { uri, authority: authority.into(), host, class })
 }
 
 /// What is judged on the text itself, because parsing would drop or mend it.

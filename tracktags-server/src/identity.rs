@@ -9,6 +9,7 @@ use crate::error::{ApiError, Code};
 use crate::lockout::{Tried, caller_address};
 use crate::request::{app_of, query_of, refuse_oversize, segment_of};
 use actix_web::dev::Payload;
+use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 use smallvec::SmallVec;
@@ -82,13 +83,13 @@ enum Shown<'a> {
 
 fn shown(request: &HttpRequest) -> Shown<'_> {
     let headers = request.headers();
-    if let Some(key) = headers.get("x-admin-key") {
+    if let Some(key) = headers.get(&X_ADMIN_KEY) {
         return Shown::AdminKey(key.as_bytes());
     }
-    if let Some(key) = headers.get("x-api-key") {
+    if let Some(key) = headers.get(&X_API_KEY) {
         return Shown::Key(key.as_bytes());
     }
-    let Some(value) = headers.get("authorization").map(actix_web::http::header::HeaderValue::as_bytes) else {
+    let Some(value) = headers.get(AUTHORIZATION).map(actix_web::http::header::HeaderValue::as_bytes) else {
         return Shown::Nothing;
     };
     match value.split_at_checked(BEARER.len()) {
@@ -98,6 +99,8 @@ fn shown(request: &HttpRequest) -> Shown<'_> {
 }
 
 const BEARER: &[u8] = b"Bearer ";
+static X_ADMIN_KEY: HeaderName = HeaderName::from_static("x-admin-key");
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 fn unauthorized() -> ApiError {
     ApiError::new(

@@ -178,7 +178,8 @@ async fn the_clock_of_the_first_byte_starts_with_the_connection() {
 fn unchecked(host: &str, port: u16, class: TargetClass) -> Target {
     let authority = format!("{host}:{port}");
     let uri: Uri = format!("http://{authority}/").parse().unwrap();
-    Target { uri, authority: authority.into(), class }
+    let host = authority.parse().unwrap();
+    Target { uri, authority: authority.into(), host, class }
 }
 
 #[tokio::test]

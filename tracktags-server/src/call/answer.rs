@@ -1,14 +1,14 @@
 //! What a call's answer says: `breach_status`, `limits`, the rate-limit headers, and the target's answer.
 
 use super::forward::Forwarded;
-use super::standing::{Rate, Standing};
+use super::standing::{Standing, Values};
 use super::writer::Json;
 use super::{invalid_target, upstream_blocked};
 use crate::error::ApiError;
 use crate::frame::X_STATUS;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -24,8 +24,7 @@ const FRAME_BYTES: usize = 1_024;
 pub(crate) struct Answered {
     status: StatusCode,
     word: &'static str,
-    version: i64,
-    rate: Option<Rate>,
+    values: Values,
     retry_after_seconds: Option<i64>,
     body: Vec<u8>,
 }
@@ -45,8 +44,7 @@ impl Answered {
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
             word: "denied",
-            version: decision.version,
-            rate: standing.rate(),
+            values: standing.headers(),
             retry_after_seconds: decision.retry_after_seconds,
             body: json.finish(),
         }
@@ -77,8 +75,7 @@ impl Answered {
                 (status, "failed", failed(&standing, &error, code, release_pending))
             }
         };
-        let version = decision.version;
-        Ok(Self { status, word, version, rate: standing.rate(), retry_after_seconds: None, body })
+        Ok(Self { status, word, values: standing.headers(), retry_after_seconds: None, body })
     }
 
     /// The HTTP answer.
@@ -88,34 +85,13 @@ impl Answered {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_STATUS.clone(), HeaderValue::from_static(self.word));
-        headers.insert(X_VERSION.clone(), HeaderValue::from(self.version));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        let Some(rate) = self.rate else { return response };
-        headers.insert(X_LIMIT.clone(), HeaderValue::from(rate.limit));
-        if let Some(remaining) = rate.remaining {
-            headers.insert(X_REMAINING.clone(), HeaderValue::from(remaining));
-        }
-        if let Some(reset) = rate.reset {
-            headers.insert(X_RESET.clone(), HeaderValue::from(reset));
-        }
-        for (name, value) in [(&POLICY, rate.policy), (&RATE, rate.state)] {
-            // A metric's name keeps a grammar of visible ASCII; one that a SQL writer broke has no header.
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name.clone(), value);
-            }
-        }
+        self.values.insert_into(headers);
         response
     }
 }
-
-static X_VERSION: HeaderName = HeaderName::from_static("x-tracktags-config-version");
-static X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-static X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-static X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-static RATE: HeaderName = HeaderName::from_static("ratelimit");
 
 fn allowed(
     standing: &Standing<'_>,

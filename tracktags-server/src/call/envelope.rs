@@ -10,6 +10,7 @@ use crate::frame::RequestId;
 use crate::identity::Caller;
 use crate::json::{DEPTH_MAX, Key, Keys, Numeral, Scalar, ScalarSeed, deeper, refused, whole};
 use crate::request::Input;
+use actix_web::http::header::{HeaderName, VIA};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,8 @@ use tracktags_proxy::{HeaderFault, REQUEST_FIELDS_MAX, request_headers};
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// `POST /api/v1/proxy`
 pub(crate) async fn proxy(caller: Caller, mut input: Input) -> Result<HttpResponse, ApiError> {
     let app = input.app.clone();
@@ -39,7 +42,7 @@ pub(crate) async fn proxy(caller: Caller, mut input: Input) -> Result<HttpRespon
 async fn wish(input: &mut Input) -> Result<Box<Wish>, ApiError> {
     let body = input.json_body().await?;
     let wish = read(&body, &input.request, &input.app)?;
-    if input.request.headers().contains_key("idempotency-key") {
+    if input.request.headers().contains_key(&IDEMPOTENCY_KEY) {
         // A promise not kept is worse than none.
         return Err(ApiError::field(
             "Idempotency-Key",
@@ -52,7 +55,7 @@ async fn wish(input: &mut Input) -> Result<Box<Wish>, ApiError> {
 fn read(body: &Bytes, request: &HttpRequest, app: &App) -> Result<Box<Wish>, ApiError> {
     let mut wish = Box::new(parse(body)?);
     let headers = request.headers();
-    wish.is_looping = headers.get_all("via").any(|via| names_us(via.as_bytes(), &app.via_name));
+    wish.is_looping = headers.get_all(VIA).any(|via| names_us(via.as_bytes(), &app.via_name));
     wish.is_forwarded = headers.keys().any(|name| {
         let name = name.as_str();
         matches!(name, "via" | "forwarded") || name.starts_with("x-forwarded-")

@@ -22,8 +22,8 @@ const X_LIMITS: HeaderName = HeaderName::from_static("x-tracktags-limits");
 const X_PROXIED: HeaderName = HeaderName::from_static("x-tracktags-proxied");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OURS: usize = 8;
-/// Room for two limits in a header.
-const LIMITS_BYTES: usize = 256;
+/// Room for the values of ours, with two limits.
+const OURS_BYTES: usize = 512;
 
 /// What came back.
 pub(crate) enum Forwarded {
@@ -97,28 +97,44 @@ async fn collect(mut body: ByteStream, bytes_max: u64) -> Result<Bytes, Upstream
 
 /// The headers we add; they win over the caller's.
 fn our_headers(app: &App, terms: &Terms, decision: &Decision, wish: &Wish) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers = Vec::with_capacity(OURS);
-    // Ids keep a grammar of visible ASCII; one that a SQL writer broke is left out.
-    let mut set = |name, value: &str| headers.extend(HeaderValue::from_str(value).map(|value| (name, value)));
-    set(X_BUSINESS, terms.account.business.as_str());
-    match &terms.account.customer {
-        Some(customer) => {
-            set(X_CUSTOMER, customer.as_str());
-            set(X_PLAN, terms.plan_in_force.as_deref().unwrap_or("free"));
-        }
-        None => set(X_SCOPE, "business"),
+    // All values that differ from call to call stand in one buffer.
+    let account = &terms.account;
+    let (whose, name) = match &account.customer {
+        Some(customer) => (customer.as_str(), X_CUSTOMER),
+        None => ("business", X_SCOPE),
+    };
+    let plan = account.customer.as_ref().map(|_| terms.plan_in_force.as_deref().unwrap_or("free"));
+    let mut text = Vec::with_capacity(OURS_BYTES);
+    let mut ends = [0; 3];
+    for (part, end) in [account.business.as_str(), whose, plan.unwrap_or_default()].iter().zip(&mut ends) {
+        text.extend_from_slice(part.as_bytes());
+        *end = text.len();
     }
-    let limits = HeaderValue::from_maybe_shared(Bytes::from(shown_limits(terms, decision)));
-    headers.extend(limits.map(|limits| (X_LIMITS, limits)));
+    let text = Bytes::from(shown_limits(terms, decision, text));
+    let mut headers = Vec::with_capacity(OURS);
+    let mut start = 0;
+    let mut set = |name, end| {
+        // Ids keep a grammar of visible ASCII; one that a SQL writer broke is left out.
+        let value = HeaderValue::from_maybe_shared(text.slice(start..end));
+        headers.extend(value.map(|value| (name, value)));
+        start = end;
+    };
+    let [business, whose, of_plan] = ends;
+    set(X_BUSINESS, business);
+    set(name, whose);
+    if plan.is_some() {
+        set(X_PLAN, of_plan);
+    }
+    set(X_LIMITS, text.len());
     headers.push((header::VIA, app.via.clone()));
     headers.push((X_PROXIED, HeaderValue::from_static("true")));
     headers.push((X_REQUEST_ID, wish.request_id.clone()));
     headers
 }
 
-/// `X-TrackTags-Limits`: a JSON array, one object a limit.
-fn shown_limits(terms: &Terms, decision: &Decision) -> Vec<u8> {
-    let mut json = Json::array(LIMITS_BYTES);
+/// `X-TrackTags-Limits`: a JSON array, one object a limit; written after what stands in the buffer.
+fn shown_limits(terms: &Terms, decision: &Decision, after: Vec<u8>) -> Vec<u8> {
+    let mut json = Json::array_after(after);
     for metric in &decision.metrics {
         let Some(entry) = terms.limits.get(metric.place) else { continue };
         for (limit, state) in entry.limits.iter().zip(&metric.limits) {

@@ -2,6 +2,8 @@
 //! headers that say the same.
 
 use super::writer::Json;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tracktags_core::decide::{Decision, LimitState};
 use tracktags_core::limits::{Limit, Terms};
@@ -92,46 +94,99 @@ impl<'a> Standing<'a> {
         json.objects("limits", &self.limits, |json, limit| limit.write(json));
     }
 
-    /// `X-RateLimit-*` for the limit printed, `RateLimit` and its policy for all.
-    pub(super) fn rate(&self) -> Option<Rate> {
-        let printed = self.printed()?;
-        let mut numbers = itoa::Buffer::new();
-        let (mut policy, mut state) = (String::with_capacity(RATE_BYTES), String::with_capacity(RATE_BYTES));
-        for (place, status) in self.limits.iter().enumerate() {
-            let LimitStatus { limit, state: stands } = status;
-            let period = limit.period.as_str();
-            let comma = if place == 0 { "\"" } else { ", \"" };
-            for text in [&mut policy, &mut state] {
-                text.extend([comma, limit.metric_name.as_str(), "-", period, "\""]);
-            }
-            policy.extend([";q=", numbers.format(limit.value.get())]);
-            if let Some(remaining) = stands.remaining {
-                state.extend([";r=", numbers.format(remaining)]);
-            }
-            if let Some(window) = stands.window {
-                policy.extend([";w=", numbers.format(window.end.seconds_after(window.start))]);
-                state.extend([";t=", numbers.format(window.end.seconds_after(self.decision.at))]);
-            }
+    /// The headers that say the same: `X-RateLimit-*` for the limit printed, `RateLimit` and its policy for all.
+    pub(super) fn headers(&self) -> Values {
+        let mut values = Values::new();
+        values.add(&X_VERSION, |text| text.number(self.decision.version));
+        let Some(printed) = self.printed() else { return values };
+        values.add(&X_LIMIT, |text| text.number(printed.limit.value.get()));
+        if let Some(remaining) = printed.state.remaining {
+            values.add(&X_REMAINING, |text| text.number(remaining));
         }
-        Some(Rate {
-            limit: printed.limit.value.get(),
-            remaining: printed.state.remaining,
-            reset: printed.state.window.map(|window| window.end.as_seconds()),
-            policy,
-            state,
-        })
+        if let Some(window) = printed.state.window {
+            values.add(&X_RESET, |text| text.number(window.end.as_seconds()));
+        }
+        values.add(&POLICY, |text| {
+            for (place, LimitStatus { limit, state }) in self.limits.iter().enumerate() {
+                text.limit(place, limit);
+                text.labelled(";q=", limit.value.get());
+                if let Some(window) = state.window {
+                    text.labelled(";w=", window.end.seconds_after(window.start));
+                }
+            }
+        });
+        values.add(&RATE, |text| {
+            for (place, LimitStatus { limit, state }) in self.limits.iter().enumerate() {
+                text.limit(place, limit);
+                if let Some(remaining) = state.remaining {
+                    text.labelled(";r=", remaining);
+                }
+                if let Some(window) = state.window {
+                    text.labelled(";t=", window.end.seconds_after(self.decision.at));
+                }
+            }
+        });
+        values
     }
 }
 
-/// Room for a rate-limit header of one limit or two.
-const RATE_BYTES: usize = 96;
+static X_VERSION: HeaderName = HeaderName::from_static("x-tracktags-config-version");
+static X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static RATE: HeaderName = HeaderName::from_static("ratelimit");
 
-/// What the rate-limit headers say.
-pub(super) struct Rate {
-    pub(super) limit: i64,
-    pub(super) remaining: Option<i64>,
-    /// Unix time of the window's end.
-    pub(super) reset: Option<i64>,
-    pub(super) policy: String,
-    pub(super) state: String,
+/// Room for the values of one limit or two.
+const VALUES_BYTES: usize = 256;
+
+/// Values of headers, written next to each other into one buffer.
+pub(super) struct Values {
+    text: Text,
+    ends: SmallVec<[(&'static HeaderName, usize); 6]>,
+}
+
+impl Values {
+    fn new() -> Self {
+        Self { text: Text(Vec::with_capacity(VALUES_BYTES)), ends: SmallVec::new() }
+    }
+
+    fn add(&mut self, name: &'static HeaderName, write: impl FnOnce(&mut Text)) {
+        write(&mut self.text);
+        self.ends.push((name, self.text.0.len()));
+    }
+
+    /// Puts them into a head.
+    pub(super) fn insert_into(self, headers: &mut HeaderMap) {
+        let text = Bytes::from(self.text.0);
+        let mut start = 0;
+        for (name, end) in self.ends {
+            // A metric's name keeps a grammar of visible ASCII; one that a SQL writer broke has no header.
+            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
+                headers.insert(name.clone(), value);
+            }
+            start = end;
+        }
+    }
+}
+
+struct Text(Vec<u8>);
+
+impl Text {
+    fn number(&mut self, number: i64) {
+        self.0.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn labelled(&mut self, label: &str, number: i64) {
+        self.0.extend_from_slice(label.as_bytes());
+        self.number(number);
+    }
+
+    /// The name of a limit in a list of them.
+    fn limit(&mut self, place: usize, limit: &Limit) {
+        let comma = if place == 0 { "\"" } else { ", \"" };
+        for part in [comma, limit.metric_name.as_str(), "-", limit.period.as_str(), "\""] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+    }
 }

@@ -12,16 +12,15 @@ pub(crate) struct Json {
 impl Json {
     /// An object.
     pub(crate) fn new(room: usize) -> Self {
-        Self::begun(room, b'{', b'}')
+        Self::begun(Vec::with_capacity(room), b'{', b'}')
     }
 
-    /// An array.
-    pub(crate) fn array(room: usize) -> Self {
-        Self::begun(room, b'[', b']')
+    /// An array, after what stands in the buffer.
+    pub(crate) fn array_after(bytes: Vec<u8>) -> Self {
+        Self::begun(bytes, b'[', b']')
     }
 
-    fn begun(room: usize, begin: u8, end: u8) -> Self {
-        let mut bytes = Vec::with_capacity(room);
+    fn begun(mut bytes: Vec<u8>, begin: u8, end: u8) -> Self {
         bytes.push(begin);
         Self { bytes, end }
     }
