@@ -13,10 +13,6 @@ use actix_web::{Error, HttpMessage, HttpResponse, web};
 use std::future::Future;
 pub(crate) use tracktags_core::error::chain;
 
-/// The id of a request: the caller's own where it is acceptable, else made.
-#[derive(Clone)]
-pub(crate) struct RequestId(pub(crate) HeaderValue);
-
 pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) static X_STATUS: HeaderName = HeaderName::from_static("x-tracktags-status");
 static X_KEY_EXPIRES: HeaderName = HeaderName::from_static("x-tracktags-key-expires");
@@ -24,11 +20,15 @@ static X_KEY_EXPIRES: HeaderName = HeaderName::from_static("x-tracktags-key-expi
 const REQUEST_ID_BYTES_MAX: usize = 128;
 const DATA_PLANE: &str = "/api/v1/proxy";
 
-impl RequestId {
-    fn of(request: &ServiceRequest) -> Self {
-        let sent = request.headers().get(&X_REQUEST_ID).filter(|id| is_request_id(id.as_bytes()));
-        Self(sent.cloned().unwrap_or_else(made_id))
+/// The id of a request: the caller's own where it is acceptable, else one that is put in its place.
+fn identify(request: &mut ServiceRequest) -> HeaderValue {
+    let headers = request.headers_mut();
+    if let Some(sent) = headers.get(&X_REQUEST_ID).filter(|id| is_request_id(id.as_bytes())) {
+        return sent.clone();
     }
+    let made = made_id();
+    headers.insert(X_REQUEST_ID.clone(), made.clone());
+    made
 }
 
 fn is_request_id(id: &[u8]) -> bool {
@@ -45,7 +45,7 @@ fn made_id() -> HeaderValue {
 
 /// Frames every answer of an application.
 pub(crate) fn frame<S, B>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     service: &S,
 ) -> impl Future<Output = Result<ServiceResponse<EitherBody<B, BoxBody>>, Error>> + use<S, B>
 where
@@ -53,13 +53,13 @@ where
     S::Future: 'static,
     B: MessageBody + 'static,
 {
-    let id = RequestId::of(&request);
     let app = request.app_data::<web::Data<App>>().cloned();
     let head_bytes_max = app.as_ref().map_or(usize::MAX, |app| app.config.server.head_bytes_max);
-    let inner = if head_bytes(&request) > head_bytes_max {
+    let is_too_large = head_bytes(&request) > head_bytes_max;
+    let id = identify(&mut request);
+    let inner = if is_too_large {
         Err(request.into_response(HttpResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)))
     } else {
-        request.extensions_mut().insert(id.clone());
         Ok(service.call(request))
     };
     async move {
@@ -88,14 +88,14 @@ fn head_bytes(request: &ServiceRequest) -> usize {
     fields.fold(line, |sum, field| sum.saturating_add(field).saturating_add(4))
 }
 
-fn finish<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
+fn finish<B>(response: &mut ServiceResponse<B>, id: &HeaderValue) {
     log_fault(response, id);
     let path = response.request().path();
     let is_api = path.starts_with("/api") || path.starts_with("/admin");
     let is_data_plane = path == DATA_PLANE;
     let expires = response.request().extensions().get::<KeyExpires>().copied();
     let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID.clone(), id.0.clone());
+    headers.insert(X_REQUEST_ID.clone(), id.clone());
     if is_api {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -108,9 +108,9 @@ fn finish<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
 }
 
 /// Logs, once, what a 5xx came from. It is never sent.
-fn log_fault<B>(response: &ServiceResponse<B>, id: &RequestId) {
+fn log_fault<B>(response: &ServiceResponse<B>, id: &HeaderValue) {
     let Some(error) = response.response().error() else { return };
-    let request_id = id.0.to_str().unwrap_or_default();
+    let request_id = id.to_str().unwrap_or_default();
     match error.as_error::<ApiError>() {
         Some(error) => {
             if let Some(cause) = error.cause() {

@@ -6,12 +6,12 @@ use super::{Wish, call};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::form::{Problems, RANGE_ADVICE};
-use crate::frame::RequestId;
+use crate::frame::X_REQUEST_ID;
 use crate::identity::Caller;
 use crate::json::{DEPTH_MAX, Key, Keys, Numeral, Scalar, ScalarSeed, deeper, refused, whole};
 use crate::request::Input;
 use actix_web::http::header::{HeaderName, VIA};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -60,9 +60,7 @@ fn read(body: &Bytes, request: &HttpRequest, app: &App) -> Result<Box<Wish>, Api
         let name = name.as_str();
         matches!(name, "via" | "forwarded") || name.starts_with("x-forwarded-")
     });
-    if let Some(RequestId(id)) = request.extensions().get::<RequestId>()
-        && let Ok(id) = HeaderValue::from_bytes(id.as_bytes())
-    {
+    if let Some(Ok(id)) = headers.get(&X_REQUEST_ID).map(|id| HeaderValue::from_bytes(id.as_bytes())) {
         wish.request_id = id;
     }
     Ok(wish)
