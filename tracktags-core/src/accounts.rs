@@ -273,10 +273,8 @@ impl Default for Settings {
 pub struct Identity {
     /// The key's id (`key_…`), never the key.
     pub key_id: Arc<str>,
-    /// The tenant.
-    pub business: BusinessId,
-    /// The customer of a customer key; `None` for a business key.
-    pub customer: Option<CustomerId>,
+    /// The tenant, and the customer of a customer key.
+    pub account: Account,
     /// The key is refused from this instant on.
     pub expires_at: Option<Timestamp>,
     /// The business's configuration version at which this was read.

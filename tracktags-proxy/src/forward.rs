@@ -33,7 +33,6 @@ use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, RequestBody, Ta
 pub(crate) type OutgoingBody = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Cause>>;
 
 /// How connections of one class are opened and kept, on this thread.
-#[derive(Clone)]
 pub(crate) struct Origins {
     pub(crate) pool: Pool,
     pub(crate) guard: Arc<Guard>,
@@ -57,7 +56,7 @@ pub(crate) struct CallLimits {
 
 /// Sends a request and hands back the head of its answer with the body still flowing.
 pub(crate) async fn send(
-    origins: Origins,
+    origins: Arc<Origins>,
     request: ForwardRequest,
     limits: CallLimits,
 ) -> Result<ForwardResponse, UpstreamError> {

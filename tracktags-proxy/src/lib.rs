@@ -28,7 +28,7 @@ pub use target::URL_BYTES_MAX;
 use connect::Guard;
 use forward::{CallLimits, Origins};
 use hyper::client::conn::http1;
-use places::Places;
+use places::{Handle, Places};
 use pool::Pool;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -36,7 +36,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use target::{Own, Targets};
+use target::{Own, Passed};
 use tracktags_core::error::UpstreamError;
 use tracktags_core::traits::Upstream;
 use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
@@ -46,23 +46,39 @@ use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, Target, TargetC
 pub struct Proxy {
     options: ProxyOptions,
     guard: Arc<Guard>,
-    targets: Targets,
     places: Arc<Places>,
     /// Tells this proxy from others, and threads that it is still there.
     alive: Arc<()>,
 }
 
-/// One thread's connections of one proxy and class.
+/// What one thread has of one proxy. Counts of references are the thread's own: on one that all threads shared every
+/// call would wait for the others.
 struct Local {
     proxy: Weak<()>,
-    class: TargetClass,
-    origins: Origins,
+    places: Arc<Handle>,
+    classes: [LocalClass; 3],
+}
+
+/// One thread's connections for one class, and the URLs that passed. The pool's key is the authority and not the
+/// address, so a pool shared by classes would hand a connection to a call that may not have it.
+struct LocalClass {
+    origins: Arc<Origins>,
+    passed: Passed,
+}
+
+impl Local {
+    fn class(&mut self, class: TargetClass) -> &mut LocalClass {
+        let [public, allowlist, open] = &mut self.classes;
+        match class {
+            TargetClass::Public => public,
+            TargetClass::Allowlist => allowlist,
+            TargetClass::Open => open,
+        }
+    }
 }
 
 thread_local! {
-    /// One per proxy and class: the pool's key is the authority and not the address, so a pool
-    /// shared by classes would hand a connection to a call that may not have it.
-    static ORIGINS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+    static LOCAL: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Proxy {
@@ -87,23 +103,36 @@ impl Proxy {
             tls_timeout: Duration::from_millis(options.tls_timeout_ms),
         };
         let places = Places::new(options.calls_per_origin_max);
-        Ok(Self { options, guard: Arc::new(guard), targets: Targets::new(), places, alive: Arc::new(()) })
+        Ok(Self { options, guard: Arc::new(guard), places, alive: Arc::new(()) })
     }
 
-    /// This thread's connections for a class.
-    fn origins(&self, class: TargetClass) -> Origins {
-        ORIGINS.with_borrow_mut(|all| {
-            let ours =
-                |local: &&Local| local.class == class && local.proxy.as_ptr() == Arc::as_ptr(&self.alive);
-            if let Some(local) = all.iter().find(ours) {
-                return local.origins.clone();
+    /// What this thread has of it.
+    fn local<T>(&self, with: impl FnOnce(&mut Local) -> T) -> T {
+        LOCAL.with_borrow_mut(|all| {
+            let ours = |local: &Local| local.proxy.as_ptr() == Arc::as_ptr(&self.alive);
+            let place = all.iter().position(ours).unwrap_or_else(|| {
+                // What proxies left behind that are gone.
+                all.retain(|local| local.proxy.strong_count() > 0);
+                all.push(self.make_local());
+                all.len() - 1
+            });
+            match all.get_mut(place) {
+                Some(local) => with(local),
+                // Just found or made; a proxy without memory serves as well.
+                None => with(&mut self.make_local()),
             }
-            // What proxies left behind that are gone.
-            all.retain(|local| local.proxy.strong_count() > 0);
-            let origins = self.make_origins();
-            all.push(Local { proxy: Arc::downgrade(&self.alive), class, origins: origins.clone() });
-            origins
         })
+    }
+
+    fn make_local(&self) -> Local {
+        Local {
+            proxy: Arc::downgrade(&self.alive),
+            places: self.places.handle(),
+            classes: std::array::from_fn(|_| LocalClass {
+                origins: Arc::new(self.make_origins()),
+                passed: Passed::new(),
+            }),
+        }
     }
 
     fn make_origins(&self) -> Origins {
@@ -135,20 +164,28 @@ impl Upstream for Proxy {
     type Place = Place;
 
     fn check(&self, url: &str, class: TargetClass) -> Result<Target, UpstreamError> {
-        let target = self.targets.check(url, class, &self.guard.own)?;
+        let passed = self.local(|local| local.class(class).passed.get(url));
+        let target = match passed {
+            Some(target) => target,
+            None => {
+                let target = target::check(url, class, &self.guard.own)?;
+                self.local(|local| local.class(class).passed.note(url, &target));
+                target
+            }
+        };
         let refused = self.guard.refused.holds(&target.authority, class);
         if refused { Err(UpstreamError::Blocked) } else { Ok(target) }
     }
 
     fn place(&self, target: &Target) -> Option<Place> {
-        self.places.take(&target.authority)
+        self.local(|local| local.places.take(&target.authority))
     }
 
     fn forward(
         &self,
         request: ForwardRequest,
     ) -> impl Future<Output = Result<ForwardResponse, UpstreamError>> + Send {
-        let origins = self.origins(request.target.class);
+        let origins = self.local(|local| Arc::clone(&local.class(request.target.class).origins));
         let limits = CallLimits {
             connection: self.options.connection_timeout(),
             first_byte: Duration::from_millis(self.options.first_byte_timeout_ms),

@@ -19,10 +19,13 @@ pub(crate) struct Places {
     max: usize,
 }
 
+/// One thread's handle of the places. Places count their references on it, so that no other thread touches that count.
+pub(crate) struct Handle(Arc<Places>);
+
 /// A place among the calls in flight at one origin; given back when dropped.
 #[must_use = "the place is given back when this is dropped"]
 pub struct Place {
-    places: Arc<Places>,
+    handle: Arc<Handle>,
     origin: Arc<str>,
 }
 
@@ -37,22 +40,30 @@ impl Places {
         self.shards.get(hash).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A handle for a thread of its own.
+    pub(crate) fn handle(self: &Arc<Self>) -> Arc<Handle> {
+        Arc::new(Handle(Arc::clone(self)))
+    }
+}
+
+impl Handle {
     pub(crate) fn take(self: &Arc<Self>, origin: &Arc<str>) -> Option<Place> {
-        let mut taken = self.shard(origin);
-        let calls = taken.entry(Arc::clone(origin)).or_default();
-        // `max` is at least 1, so an entry just made always passes.
-        if *calls >= self.max {
-            return None;
+        let Self(places) = &**self;
+        let mut taken = places.shard(origin);
+        match taken.get_mut(origin) {
+            Some(calls) if *calls >= places.max => return None,
+            Some(calls) => *calls += 1,
+            // `max` is at least 1.
+            None => drop(taken.insert(Arc::clone(origin), 1)),
         }
-        *calls += 1;
         drop(taken);
-        Some(Place { places: Arc::clone(self), origin: Arc::clone(origin) })
+        Some(Place { handle: Arc::clone(self), origin: Arc::clone(origin) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.shard(&self.origin);
+        let mut taken = self.handle.0.shard(&self.origin);
         if let Some(calls) = taken.get_mut(&self.origin) {
             *calls = calls.saturating_sub(1);
             if *calls == 0 {
@@ -69,20 +80,20 @@ mod tests {
 
     #[test]
     fn an_origin_without_calls_is_forgotten() {
-        let places = Places::new(1);
+        let places = Places::new(1).handle();
         for number in 0..1_000 {
             let origin: Arc<str> = format!("{number}.example.com").into();
             let place = places.take(&origin);
             assert!(place.is_some() && places.take(&origin).is_none());
             drop(place);
         }
-        assert!(places.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(places.0.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
     }
 
     #[test]
     fn threads_never_hold_more_places_than_there_are() {
         const MAX: usize = 3;
-        let places = Places::new(MAX);
+        let places = Places::new(MAX).handle();
         let origins = ["a.example.com", "b.example.com"].map(Arc::<str>::from);
         let held = [AtomicUsize::new(0), AtomicUsize::new(0)];
         let (taken, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -116,6 +127,6 @@ mod tests {
             }
         });
         assert_eq!(taken.load(Ordering::SeqCst) + refused.load(Ordering::SeqCst), 40_000);
-        assert!(places.shards.iter().all(|shard| shard.lock().unwrap().is_empty()), "all were given back");
+        assert!(places.0.shards.iter().all(|shard| shard.lock().unwrap().is_empty()), "all were given back");
     }
 }

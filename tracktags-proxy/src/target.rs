@@ -7,7 +7,7 @@
 use crate::addresses::{is_allowed, unmapped};
 use crate::options::ProxyOptions;
 use http::{HeaderValue, Uri};
-use quick_cache::sync::Cache;
+use quick_cache::unsync::Cache;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tracktags_core::error::UpstreamError;
@@ -74,39 +74,29 @@ fn is_of_this_machine(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified() || !UdpSocket::bind((address, 0)).is_err_and(elsewhere)
 }
 
-/// URLs of one class that passed, remembered at most. Customers call the same few over and over, and a URL is parsed,
+/// URLs of one class that passed, remembered by a thread at most. Customers call the same few over and over, and a URL is parsed,
 /// judged and written down anew in microseconds.
-const PASSED_MAX: usize = 4_096;
+const PASSED_MAX: usize = 1_024;
 /// The longest one remembered: what is longer seldom comes twice.
 const PASSED_BYTES_MAX: usize = 512;
 
-/// Judges URLs, and remembers which ones passed. That a listener of ours opened since is seen by the connector, which
-/// judges the address of every connection.
-pub(crate) struct Targets {
-    passed: [Cache<Box<str>, Target>; 3],
-}
+/// URLs of one class that passed, as one thread remembers them. That a listener of ours opened since is seen by the
+/// connector, which judges the address of every connection.
+pub(crate) struct Passed(Cache<Box<str>, Target>);
 
-impl Targets {
+impl Passed {
     pub(crate) fn new() -> Self {
-        Self { passed: std::array::from_fn(|_| Cache::new(PASSED_MAX)) }
+        Self(Cache::new(PASSED_MAX))
     }
 
-    /// As [`check`].
-    pub(crate) fn check(&self, text: &str, class: TargetClass, own: &Own) -> Result<Target, UpstreamError> {
-        let [public, allowlist, open] = &self.passed;
-        let passed = match class {
-            TargetClass::Public => public,
-            TargetClass::Allowlist => allowlist,
-            TargetClass::Open => open,
-        };
-        if let Some(target) = passed.get(text) {
-            return Ok(target);
-        }
-        let target = check(text, class, own)?;
+    pub(crate) fn get(&self, text: &str) -> Option<Target> {
+        self.0.get(text).cloned()
+    }
+
+    pub(crate) fn note(&mut self, text: &str, target: &Target) {
         if text.len() <= PASSED_BYTES_MAX {
-            passed.insert(text.into(), target.clone());
+            self.0.insert(text.into(), target.clone());
         }
-        Ok(target)
     }
 }
 
@@ -114,7 +104,7 @@ impl Targets {
 ///
 /// # Errors
 /// `InvalidTarget` for what nobody may request, `Blocked` for what this class may not reach.
-fn check(text: &str, class: TargetClass, own: &Own) -> Result<Target, UpstreamError> {
+pub(crate) fn check(text: &str, class: TargetClass, own: &Own) -> Result<Target, UpstreamError> {
     check_text(text)?;
     let mut url = Url::parse(text).map_err(|_bad| invalid("it is no absolute URL"))?;
     if !matches!(url.scheme(), "http" | "https") {

@@ -1,14 +1,18 @@
-//! All a handler may use, built once: the open store, the way out, the tables of failures and of calls in flight.
+//! All a handler may use: the open store, the way out, the tables of failures and of calls in flight.
+//!
+//! It is built once, and each worker thread has a handle of its own: a count of references that every thread writes
+//! to is a cache line that travels between them on every call.
 
 use crate::config::{Config, Secret};
 use crate::lockout::Lockout;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use tracktags_core::accounts::Account;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracktags_core::keys::KeyHasher;
+use tracktags_core::limits::Terms;
 use tracktags_core::traits::{Clock, Store};
 use tracktags_proxy::Proxy;
 use tracktags_store::{Admission, Health, Node};
@@ -36,23 +40,30 @@ pub(crate) struct DemoKey {
     pub(crate) real: Secret,
 }
 
-/// All a handler may use.
+/// All a handler may use, as one worker thread holds it.
 pub(crate) struct App {
+    shared: Arc<Shared>,
+    pub(crate) admission: Admission,
+    /// The whole `Via` field.
+    pub(crate) via: http::HeaderValue,
+    pub(crate) calls: Calls,
+}
+
+/// What all worker threads share.
+pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) admission: Admission,
+    admission: Admission,
     pub(crate) upstream: Proxy,
     /// The first as keys are hashed now, then those of older master keys.
     pub(crate) hashers: Vec<KeyHasher>,
     pub(crate) cursor_key: [u8; 32],
     /// `tracktags-<deployment>`, as it stands in `Via`.
     pub(crate) via_name: String,
-    /// The whole `Via` field.
-    pub(crate) via: http::HeaderValue,
     pub(crate) admin: Option<AdminKey>,
     pub(crate) lockout: Lockout,
-    pub(crate) calls: Calls,
+    calls: Arc<CallTable>,
     /// Empty but for `--demo`.
     pub(crate) demo_keys: Vec<DemoKey>,
     draining: AtomicBool,
@@ -60,6 +71,28 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// A worker's handle.
+    pub(crate) fn of_worker(shared: &Arc<Shared>) -> Self {
+        // A deployment's name is hex digits.
+        let via = http::HeaderValue::try_from(format!("1.1 {}", shared.via_name));
+        Self {
+            shared: Arc::clone(shared),
+            admission: shared.admission.apart(),
+            via: via.unwrap_or_else(|_| http::HeaderValue::from_static("1.1 tracktags")),
+            calls: Calls(Arc::new(CallHandle(Arc::clone(&shared.calls)))),
+        }
+    }
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Shared {
     pub(crate) fn new(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -69,8 +102,6 @@ impl App {
         demo_keys: Vec<DemoKey>,
     ) -> Self {
         let via_name = format!("tracktags-{}", node.deployment);
-        // A deployment's name is hex digits.
-        let via = http::HeaderValue::try_from(format!("1.1 {via_name}"));
         Self {
             clock,
             store: Arc::clone(&node.store),
@@ -78,11 +109,10 @@ impl App {
             upstream,
             hashers: node.hashers.to_vec(),
             cursor_key: node.cursor_key,
-            via: via.unwrap_or_else(|_| http::HeaderValue::from_static("1.1 tracktags")),
             via_name,
             admin: admin_key.map(|key| AdminKey::new(node.admin_pepper, key)),
             lockout: Lockout::new(config.lockout),
-            calls: Calls::new(config.proxy.customer_calls_max),
+            calls: Arc::new(CallTable::new(config.proxy.customer_calls_max)),
             demo_keys,
             draining: AtomicBool::new(false),
             node: Mutex::new(Some(node)),
@@ -127,43 +157,71 @@ impl App {
 
 const SHARDS: usize = 16;
 
-/// Calls in flight of each customer.
-pub(crate) struct Calls {
+/// Calls in flight of each customer. A customer without any is not in it.
+struct CallTable {
     calls_max: usize,
     hasher: RandomState,
-    shards: Arc<[Mutex<HashMap<Account, usize, RandomState>>; SHARDS]>,
+    shards: [Mutex<HashMap<OfAccount, usize, RandomState>>; SHARDS],
 }
+
+/// Terms as the account they are for.
+struct OfAccount(Arc<Terms>);
+
+impl PartialEq for OfAccount {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.account == other.0.account
+    }
+}
+impl Eq for OfAccount {}
+impl Hash for OfAccount {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.account.hash(state);
+    }
+}
+
+impl CallTable {
+    fn new(calls_max: usize) -> Self {
+        Self { calls_max, hasher: RandomState::default(), shards: Default::default() }
+    }
+
+    fn shard(&self, account: &OfAccount) -> MutexGuard<'_, HashMap<OfAccount, usize, RandomState>> {
+        let [first, ..] = &self.shards;
+        let place = usize::try_from(self.hasher.hash_one(account) % SHARDS as u64).unwrap_or_default();
+        self.shards.get(place).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One worker's handle of the calls in flight of each customer.
+pub(crate) struct Calls(Arc<CallHandle>);
+
+/// Places count their references on it, so that no other worker touches that count.
+struct CallHandle(Arc<CallTable>);
 
 /// A place among the calls in flight of a customer; given back when dropped.
 pub(crate) struct CallPlace {
-    shards: Arc<[Mutex<HashMap<Account, usize, RandomState>>; SHARDS]>,
-    shard: usize,
-    account: Account,
+    handle: Arc<CallHandle>,
+    account: OfAccount,
 }
 
 impl Calls {
-    fn new(calls_max: usize) -> Self {
-        Self { calls_max, hasher: RandomState::default(), shards: Arc::default() }
-    }
-
     /// Takes a place; `None` when the customer has all of its own in use.
-    pub(crate) fn place(&self, account: &Account) -> Option<CallPlace> {
-        let hash = usize::try_from(self.hasher.hash_one(account) % 16).unwrap_or_default();
-        let mut shard = self.shards.get(hash)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = shard.entry(account.clone()).or_default();
-        if *calls >= self.calls_max {
-            return None;
+    pub(crate) fn place(&self, terms: &Arc<Terms>) -> Option<CallPlace> {
+        let account = OfAccount(Arc::clone(terms));
+        let table = &self.0.0;
+        let mut shard = table.shard(&account);
+        match shard.get_mut(&account) {
+            Some(calls) if *calls >= table.calls_max => return None,
+            Some(calls) => *calls = calls.saturating_add(1),
+            None => drop(shard.insert(OfAccount(Arc::clone(terms)), 1)),
         }
-        *calls = calls.saturating_add(1);
         drop(shard);
-        Some(CallPlace { shards: Arc::clone(&self.shards), shard: hash, account: account.clone() })
+        Some(CallPlace { handle: Arc::clone(&self.0), account })
     }
 }
 
 impl Drop for CallPlace {
     fn drop(&mut self) {
-        let Some(shard) = self.shards.get(self.shard) else { return };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.handle.0.shard(&self.account);
         let Some(calls) = shard.get_mut(&self.account) else { return };
         *calls = calls.saturating_sub(1);
         if *calls == 0 {
@@ -175,21 +233,24 @@ impl Drop for CallPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracktags_core::accounts::{BusinessId, CustomerId};
+    use tracktags_core::accounts::{Account, BusinessId, CustomerId};
 
     #[test]
     fn a_customer_has_so_many_places_and_gets_them_back() {
-        let calls = Calls::new(2);
+        let calls = Calls(Arc::new(CallHandle(Arc::new(CallTable::new(2)))));
         let business = BusinessId::parse("biz_1").unwrap();
-        let one = Account::customer(business.clone(), CustomerId::parse("one").unwrap());
-        let two = Account::customer(business, CustomerId::parse("two").unwrap());
-        let first = calls.place(&one).unwrap();
-        let _second = calls.place(&one).unwrap();
-        assert!(calls.place(&one).is_none());
-        assert!(calls.place(&two).is_some());
+        let terms = |customer| {
+            let account = Account::customer(business.clone(), CustomerId::parse(customer).unwrap());
+            Arc::new(Terms::new(account, []))
+        };
+        let first = calls.place(&terms("one")).unwrap();
+        // Read again, the account is the same.
+        let _second = calls.place(&terms("one")).unwrap();
+        assert!(calls.place(&terms("one")).is_none());
+        assert!(calls.place(&terms("two")).is_some());
         drop(first);
-        assert!(calls.place(&one).is_some());
-        let open: usize = calls.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert!(calls.place(&terms("one")).is_some());
+        let open: usize = calls.0.0.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert_eq!(open, 1);
     }
 }

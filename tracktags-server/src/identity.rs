@@ -61,7 +61,7 @@ impl Caller {
         if !self.is_cached {
             return refusal;
         }
-        match app.store.identify(self.hash, self.identity.customer.clone()).await {
+        match app.store.identify(self.hash, self.identity.account.customer.clone()).await {
             Ok(Claim::Proved(_)) => refusal,
             Ok(Claim::Refused | Claim::Unknown) => ApiError::invalid_key(),
             Err(error) => error.into(),
@@ -157,7 +157,7 @@ async fn identify(app: &App, request: &HttpRequest, key: Candidate) -> Result<Ca
         Candidate::Known(hash, known) => {
             // The row was compared with the id in the key when it was read. One that is refused now was revoked or
             // has expired since, which is no guess.
-            return match app.store.identify(hash, known.customer.clone()).await? {
+            return match app.store.identify(hash, known.account.customer.clone()).await? {
                 Claim::Proved(identity) => Ok(proved(request, identity, hash)),
                 Claim::Refused | Claim::Unknown => Err(ApiError::invalid_key()),
             };
@@ -251,12 +251,12 @@ async fn business(request: HttpRequest) -> Result<Business, ApiError> {
     refuse_oversize(&request)?;
     match prove(&app, &request).await? {
         Proof::Admin => Ok(Business { id: tenant_of_admin(&app, &request).await? }),
-        Proof::Key(caller) if caller.identity.customer.is_some() => {
+        Proof::Key(caller) if caller.identity.account.customer.is_some() => {
             Err(forbidden("A customer's key may not do this; use a business key."))
         }
         Proof::Key(caller) => {
-            own_tenant(&request, &caller.identity.business)?;
-            Ok(Business { id: caller.identity.business.clone() })
+            own_tenant(&request, &caller.identity.account.business)?;
+            Ok(Business { id: caller.identity.account.business.clone() })
         }
     }
 }
@@ -267,9 +267,9 @@ async fn reader(request: HttpRequest) -> Result<Reader, ApiError> {
     match prove(&app, &request).await? {
         Proof::Admin => Ok(Reader { business: tenant_of_admin(&app, &request).await?, customer: None }),
         Proof::Key(caller) => {
-            own_tenant(&request, &caller.identity.business)?;
-            let identity = &caller.identity;
-            Ok(Reader { business: identity.business.clone(), customer: identity.customer.clone() })
+            own_tenant(&request, &caller.identity.account.business)?;
+            let own = &caller.identity.account;
+            Ok(Reader { business: own.business.clone(), customer: own.customer.clone() })
         }
     }
 }
@@ -289,7 +289,7 @@ fn known_caller(request: &HttpRequest) -> Result<Option<Caller>, ApiError> {
     if identity.expires_at.is_some_and(|expires_at| expires_at <= app.clock.now()) {
         return Err(ApiError::invalid_key());
     }
-    own_tenant(request, &identity.business)?;
+    own_tenant(request, &identity.account.business)?;
     note_expiry(request, &identity);
     Ok(Some(Caller { identity, hash, is_cached: true }))
 }
@@ -301,7 +301,7 @@ async fn caller(request: HttpRequest) -> Result<Caller, ApiError> {
             Err(forbidden("The admin does not use the data plane; use a business or customer key."))
         }
         Proof::Key(caller) => {
-            own_tenant(&request, &caller.identity.business)?;
+            own_tenant(&request, &caller.identity.account.business)?;
             Ok(caller)
         }
     }

@@ -24,7 +24,7 @@ mod settings;
 mod telemetry;
 
 use actix_web::{HttpServer, web};
-use app::{App, DemoKey};
+use app::{App, DemoKey, Shared};
 use clap::Parser;
 pub use config::{Config, ConfigError};
 use futures_util::future::{Either, select};
@@ -192,7 +192,7 @@ async fn serve_opened(
     let upstream = way_out(&config, address, extras.own_targets)?;
     let Opened { node, admin_key } = opened;
     let clock = Arc::new(SystemClock);
-    let app = Arc::new(App::new(config, clock, node, upstream, admin_key.as_ref(), extras.demo_keys));
+    let app = Arc::new(Shared::new(config, clock, node, upstream, admin_key.as_ref(), extras.demo_keys));
     let server = listen(Arc::clone(&app), listener)?;
     let handle = server.handle();
     let serving = actix_web::rt::spawn(server);
@@ -229,12 +229,12 @@ fn way_out(config: &Config, address: SocketAddr, own_targets: Vec<SocketAddr>) -
 }
 
 /// The server on its listener, with the limits of its settings.
-fn listen(app: Arc<App>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
+fn listen(app: Arc<Shared>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let settings = app.config.server.clone();
     let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let server = HttpServer::new(move || {
         actix_web::App::new()
-            .app_data(web::Data::from(Arc::clone(&app)))
+            .app_data(web::Data::new(App::of_worker(&app)))
             .wrap_fn(frame::frame)
             .configure(routes::configure)
             .default_service(web::to(routes::unknown))

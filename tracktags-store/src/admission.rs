@@ -107,7 +107,10 @@ impl Queue {
                 let business = &one.operation.terms().account.business;
                 match self.admit(&inner, &one.operation) {
                     Ok(()) => {
-                        *inner.by_business.entry(business.clone()).or_default() += 1;
+                        match inner.by_business.get_mut(business) {
+                            Some(count) => *count += 1,
+                            None => drop(inner.by_business.insert(business.clone(), 1)),
+                        }
                         inner.waiting.push_back(one);
                     }
                     Err(error) => refused.add(one.slot, Err(error)),
@@ -309,7 +312,7 @@ pub struct Reservation {
     terms: Arc<Terms>,
     place: usize,
     taken: Taken,
-    holds: Arc<Holds>,
+    links: Arc<Links>,
     settled: bool,
 }
 
@@ -329,7 +332,7 @@ impl Reservation {
     fn end(&mut self) {
         self.settled = true;
         if let Some(entry) = self.terms.limits.get(self.place) {
-            self.holds.close(&entry.counter, self.taken.units);
+            self.links.holds.close(&entry.counter, self.taken.units);
         }
     }
 }
@@ -362,11 +365,16 @@ pub enum Admitted {
     OutOfRange,
 }
 
-/// The way into the batch. Cheap to clone.
+/// The way into the batch. Cheap to clone; a thread of its own is better served by [`Admission::apart`].
 #[derive(Clone)]
 pub struct Admission {
+    links: Arc<Links>,
+}
+
+/// What callers share with the engine.
+pub(crate) struct Links {
     pub(crate) queue: Arc<Queue>,
-    pub(crate) holds: Arc<Holds>,
+    holds: Arc<Holds>,
 }
 
 impl std::fmt::Debug for Admission {
@@ -376,6 +384,16 @@ impl std::fmt::Debug for Admission {
 }
 
 impl Admission {
+    pub(crate) fn new(queue: Arc<Queue>, holds: Arc<Holds>) -> Self {
+        Self { links: Arc::new(Links { queue, holds }) }
+    }
+
+    /// A handle with a count of references of its own: threads that share one count get in each other's way.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self::new(Arc::clone(&self.links.queue), Arc::clone(&self.links.holds))
+    }
+
     /// Takes the demand's units from every limit that applies, all or none. Durable on return. Keeps
     /// `counted-before-forwarded`: what is admitted is committed.
     ///
@@ -391,7 +409,7 @@ impl Admission {
                     terms,
                     place,
                     taken,
-                    holds: Arc::clone(&self.holds),
+                    links: Arc::clone(&self.links),
                     settled: false,
                 });
                 Admitted::Admitted(decision, reservation)
@@ -426,7 +444,7 @@ impl Admission {
     /// Calls and units open on this node.
     #[must_use]
     pub fn open(&self) -> (u64, u64) {
-        self.holds.totals()
+        self.links.holds.totals()
     }
 
     /// Queues an operation; the future only waits.
@@ -436,7 +454,7 @@ impl Admission {
         opens: bool,
     ) -> impl Future<Output = Answer> + Send + use<> {
         let (waiting, answer) = Waiting::new(operation, opens);
-        mailbox::submit(&self.queue, waiting);
+        mailbox::submit(&self.links, waiting);
         answer
     }
 
@@ -447,7 +465,7 @@ impl Admission {
     ) -> Vec<impl Future<Output = Answer> + Send + use<>> {
         let (waiting, answers): (Vec<_>, Vec<_>) =
             operations.into_iter().map(|operation| Waiting::new(operation, false)).unzip();
-        self.queue.push_each(waiting);
+        self.links.queue.push_each(waiting);
         answers
     }
 }

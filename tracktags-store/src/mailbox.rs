@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, oneshot};
 
-use crate::admission::{Answer, Queue, Waiting};
+use crate::admission::{Answer, Links, Waiting};
 
 struct Mailbox {
     answers: Mutex<Vec<(oneshot::Sender<Answer>, Answer)>>,
     /// On their way to the queue, in the order in which they were submitted.
-    leaving: Mutex<Vec<(Arc<Queue>, Waiting)>>,
+    leaving: Mutex<Vec<(Arc<Links>, Waiting)>>,
     arrived: Notify,
     closed: AtomicBool,
 }
@@ -36,10 +36,10 @@ impl Drop for Closing {
 
 impl Mailbox {
     /// Takes an operation along. The first one wakes the task, which waits on this very thread.
-    fn take_along(&self, queue: &Arc<Queue>, waiting: Waiting) {
+    fn take_along(&self, links: &Arc<Links>, waiting: Waiting) {
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = leaving.is_empty();
-        leaving.push((Arc::clone(queue), waiting));
+        leaving.push((Arc::clone(links), waiting));
         drop(leaving);
         if is_first {
             self.arrived.notify_one();
@@ -50,12 +50,12 @@ impl Mailbox {
     fn send_off(&self) {
         let leaving = std::mem::take(&mut *self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
         let mut leaving = leaving.into_iter().peekable();
-        while let Some((queue, first)) = leaving.next() {
+        while let Some((links, first)) = leaving.next() {
             let mut together = vec![first];
-            while let Some((_, one)) = leaving.next_if(|(other, _)| Arc::ptr_eq(other, &queue)) {
+            while let Some((_, one)) = leaving.next_if(|(other, _)| Arc::ptr_eq(&other.queue, &links.queue)) {
                 together.push(one);
             }
-            queue.push_each(together);
+            links.queue.push_each(together);
         }
     }
 
@@ -84,13 +84,13 @@ pub(crate) fn slot(sender: oneshot::Sender<Answer>) -> Slot {
 }
 
 /// Queues an operation with those of its neighbours. Answers it at once where there is no place for it.
-pub(crate) fn submit(queue: &Arc<Queue>, waiting: Waiting) {
+pub(crate) fn submit(links: &Arc<Links>, waiting: Waiting) {
     match &waiting.slot.mailbox {
         Some(mailbox) if !mailbox.closed.load(Ordering::SeqCst) => {
             let mailbox = Arc::clone(mailbox);
-            mailbox.take_along(queue, waiting);
+            mailbox.take_along(links, waiting);
         }
-        _ => queue.push_each(vec![waiting]),
+        _ => links.queue.push_each(vec![waiting]),
     }
 }
 

@@ -112,7 +112,8 @@ async fn run(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Result<Answered,
 /// Whose key it is, for which account, and how fresh that knowledge is.
 struct Known {
     caller: Caller,
-    account: Account,
+    /// The account, where it is another than the key's own.
+    named: Option<Account>,
     /// Read afresh with the identity; else the node's own terms are good enough.
     terms: Option<Arc<Terms>>,
     fresh_reads: u32,
@@ -132,9 +133,13 @@ struct Call {
 impl Known {
     async fn of(app: &App, caller: Caller, wish: &Wish) -> Result<Self, ApiError> {
         match account_of(&caller.identity, wish) {
-            Ok(account) => Ok(Self { caller, account, terms: None, fresh_reads: 0 }),
+            Ok(named) => Ok(Self { caller, named, terms: None, fresh_reads: 0 }),
             Err(refusal) => Err(caller.refused(app, refusal).await),
         }
+    }
+
+    fn account(&self) -> &Account {
+        self.named.as_ref().unwrap_or(&self.caller.identity.account)
     }
 
     /// Takes the call into a batch. What the node knew may be out of date: then everything is read afresh, from
@@ -165,8 +170,8 @@ impl Known {
     }
 
     async fn read_afresh(&mut self, app: &App) -> Result<(), ApiError> {
-        let claimed = self.caller.identity.customer.clone();
-        let read = app.store.read_afresh(self.caller.hash, claimed, self.account.clone()).await?;
+        let claimed = self.caller.identity.account.customer.clone();
+        let read = app.store.read_afresh(self.caller.hash, claimed, self.account().clone()).await?;
         let (identity, terms) = read.ok_or_else(ApiError::invalid_key)?;
         self.terms = Some(terms.ok_or_else(|| self.no_account())?);
         self.caller.identity = identity;
@@ -176,7 +181,7 @@ impl Known {
 
     /// The account is not there: to a business its customer is unknown, to a customer its key is bad.
     fn no_account(&self) -> ApiError {
-        match (&self.caller.identity.customer, &self.account.customer) {
+        match (&self.caller.identity.account.customer, &self.account().customer) {
             (None, Some(_)) => ApiError::not_found(Entity::Customer),
             _ => ApiError::invalid_key(),
         }
@@ -186,10 +191,10 @@ impl Known {
         if let Some(fresh) = &self.terms {
             return Ok(Arc::clone(fresh));
         }
-        if let Some(cached) = app.store.cached_terms(&self.account) {
+        if let Some(cached) = app.store.cached_terms(self.account()) {
             return Ok(cached);
         }
-        app.store.read_terms(self.account.clone()).await?.ok_or_else(|| self.no_account())
+        app.store.read_terms(self.account().clone()).await?.ok_or_else(|| self.no_account())
     }
 
     /// ③ What holds for the account, whether the target may be reached, and which metric is asked.
@@ -206,8 +211,8 @@ impl Known {
         app: &App,
         (terms, target, ask): (Arc<Terms>, Target, Ask),
     ) -> Result<Call, ApiError> {
-        let customer = match self.account.customer {
-            Some(_) => Some(app.calls.place(&self.account).ok_or_else(too_many_calls)?),
+        let customer = match terms.account.customer {
+            Some(_) => Some(app.calls.place(&terms).ok_or_else(too_many_calls)?),
             None => None,
         };
         let place = app.upstream.place(&target).ok_or_else(upstream_busy)?;
@@ -231,14 +236,13 @@ impl Call {
     }
 }
 
-/// Whose usage it is: a customer's key speaks for its own account only.
-fn account_of(identity: &Identity, wish: &Wish) -> Result<Account, ApiError> {
-    let business = identity.business.clone();
+/// Whose usage it is, where that is not the key's own account: a customer's key speaks for no other.
+fn account_of(identity: &Identity, wish: &Wish) -> Result<Option<Account>, ApiError> {
     let named = wish.customer_id.as_deref();
-    if let Some(own) = &identity.customer {
+    if let Some(own) = &identity.account.customer {
         let is_own = wish.scope != Some(Scope::Business) && named.is_none_or(|named| named == own.as_str());
         let mismatch = || ApiError::new(Code::CustomerMismatch, "This key acts for its own customer only.");
-        return if is_own { Ok(Account::customer(business, own.clone())) } else { Err(mismatch()) };
+        return if is_own { Ok(None) } else { Err(mismatch()) };
     }
     match (wish.scope, named) {
         (Some(Scope::Customer), None) => {
@@ -247,11 +251,11 @@ fn account_of(identity: &Identity, wish: &Wish) -> Result<Account, ApiError> {
         (Some(Scope::Business), Some(_)) => {
             Err(ApiError::field("customer_id", "leave it out with scope business, or choose scope customer"))
         }
-        (_, None) => Ok(Account::business(business)),
+        (_, None) => Ok(None),
         (_, Some(named)) => {
             let customer = CustomerId::parse(named);
             let customer = customer.map_err(|_against_grammar| ApiError::not_found(Entity::Customer))?;
-            Ok(Account::customer(business, customer))
+            Ok(Some(Account::customer(identity.account.business.clone(), customer)))
         }
     }
 }

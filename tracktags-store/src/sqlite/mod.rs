@@ -150,7 +150,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
     queue.attach(thread.thread().clone());
-    let admission = Admission { queue: Arc::clone(&queue), holds };
+    let admission = Admission::new(Arc::clone(&queue), holds);
     let store: Arc<dyn tracktags_core::traits::Store> = Arc::new(store::SqliteStore {
         jobs,
         readers: connection::Readers::open(path)?,

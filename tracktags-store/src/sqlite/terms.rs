@@ -43,7 +43,8 @@ pub(crate) fn identify(
         return Ok(None);
     }
     let version = version(conn, &business)?;
-    Ok(Some(Identity { key_id: row.id.into(), business, customer, expires_at, version }))
+    let account = Account { business, customer };
+    Ok(Some(Identity { key_id: row.id.into(), account, expires_at, version }))
 }
 
 /// What the row says, if it is a row of ours.

@@ -57,7 +57,7 @@ fn a_key_speaks_for_its_owner() {
     let conn = &mut two_businesses();
     let key = make(conn, of_customer("c1"));
     let found = who(conn, &key, Some("c1")).unwrap();
-    assert_eq!((&*found.key_id, found.customer.unwrap()), (&*key.record.id, customer("c1")));
+    assert_eq!((&*found.key_id, found.account.customer.unwrap()), (&*key.record.id, customer("c1")));
     assert_eq!(found.version, changes::version(conn, &business("b1")).unwrap());
     assert_eq!(key.record.key_name, key.record.id);
     assert!(key.record.id.starts_with("key_") && key.plain.expose().starts_with("ck_live_c1_"));
@@ -65,7 +65,7 @@ fn a_key_speaks_for_its_owner() {
     assert_eq!(who(conn, &key, Some("c2")), None);
     assert_eq!(who(conn, &key, None), None);
     let key = make(conn, of_business());
-    assert_eq!(who(conn, &key, None).unwrap().customer, None);
+    assert_eq!(who(conn, &key, None).unwrap().account.customer, None);
     assert_eq!(who(conn, &key, Some("c1")), None);
     // Another master key's hash of the same key is unknown; its row mac would not fit either.
     let other = Secrets::derive(&[MasterKey::new([8; 32])]).unwrap();
