@@ -7,9 +7,9 @@ use crate::answer::Answer;
 use crate::connect::{Guard, Stream};
 use crate::decode::Decoder;
 use crate::headers;
+use crate::meter::{Allowance, Metered};
 use crate::pool::{Lease, Pool, Sender};
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame};
@@ -18,11 +18,7 @@ use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
@@ -62,23 +58,24 @@ pub(crate) async fn send(
 ) -> Result<ForwardResponse, UpstreamError> {
     let end = Instant::now() + limits.total;
     let (target, mut request) = outgoing(request)?;
-    let interim = Interim::watch(&mut request);
     loop {
         let mut lease = match origins.pool.take(&target) {
             Some(lease) => lease,
             None => origins.connect(&target, end.min(Instant::now() + limits.connection)).await?,
         };
+        lease.allowance.limit(limits.head_bytes_max.saturating_mul(BEFORE_HEAD));
         let first_byte = Instant::now() + limits.first_byte;
         let (late, phase) =
             if first_byte < end { (first_byte, Phase::FirstByte) } else { (end, Phase::Total) };
-        let mut sending = pin!(lease.sender.try_send_request(request));
-        let head = poll_fn(|cx| match sending.as_mut().poll(cx) {
-            Poll::Pending => interim.poll_flood(cx).map(Err),
-            Poll::Ready(head) => Poll::Ready(Ok(head)),
-        });
-        let head = timeout_at(late, head).await.map_err(|_late| UpstreamError::TimedOut { phase })??;
-        match head {
-            Ok(response) => return incoming(response, lease, end, limits),
+        let head = timeout_at(late, lease.sender.try_send_request(request)).await;
+        match head.map_err(|_late| UpstreamError::TimedOut { phase })? {
+            Ok(response) => {
+                lease.allowance.lift();
+                return incoming(response, lease, end, limits);
+            }
+            Err(_) if lease.allowance.is_used_up() => {
+                return Err(UpstreamError::Protocol("interim answers without end".into()));
+            }
             Err(mut unsent) => match unsent.take_message() {
                 // An idle connection that ended meanwhile: not a byte was sent, so another one may.
                 Some(message) if lease.is_reused => request = message,
@@ -88,24 +85,29 @@ pub(crate) async fn send(
     }
 }
 
+/// What may be read until the head is there, in heads of the largest size: interim answers, the head itself, and what of
+/// the body comes along with it.
+const BEFORE_HEAD: usize = 4;
+
 impl Origins {
     /// A connection just opened. It lives on a task of its own.
     async fn connect(&self, target: &Target, late: Instant) -> Result<Lease, UpstreamError> {
+        let allowance = Allowance::new();
         let opened = timeout_at(late, self.guard.connect(target)).await;
         let sender = match opened.map_err(|_late| UpstreamError::TimedOut { phase: Phase::Connect })?? {
-            Stream::Plain(stream) => self.speak(stream).await?,
-            Stream::Tls(stream) => self.speak(*stream).await?,
+            Stream::Plain(stream) => self.speak(stream, &allowance).await?,
+            Stream::Tls(stream) => self.speak(*stream, &allowance).await?,
         };
-        Ok(self.pool.lease(target, sender))
+        Ok(self.pool.lease(target, sender, allowance))
     }
 
-    async fn speak<S>(&self, stream: S) -> Result<Sender, UpstreamError>
+    async fn speak<S>(&self, stream: S, allowance: &Allowance) -> Result<Sender, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (sender, connection) = self
             .http
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Metered::new(stream, allowance.clone())))
             .await
             .map_err(|error| UpstreamError::Connect(error.into()))?;
         // How it ends is told to whoever waits for an answer on it.
@@ -164,40 +166,6 @@ fn incoming(
 
 /// Colon, space and line end of a field.
 const FIELD_EXTRA: usize = 4;
-
-/// Interim answers a target may send before the answer.
-const INTERIM_MAX: usize = 64;
-
-/// Counts interim answers. hyper reads over any number of them, so a target could keep a connection busy with them for
-/// as long as the time limit lasts.
-#[derive(Default)]
-struct Interim {
-    seen: AtomicUsize,
-    waker: AtomicWaker,
-}
-
-impl Interim {
-    fn watch<B>(request: &mut Request<B>) -> Arc<Self> {
-        let interim = Arc::new(Self::default());
-        let counted = Arc::clone(&interim);
-        hyper::ext::on_informational(request, move |_| {
-            if counted.seen.fetch_add(1, Ordering::AcqRel) >= INTERIM_MAX {
-                counted.waker.wake();
-            }
-        });
-        interim
-    }
-
-    /// Ready when there were too many.
-    fn poll_flood(&self, cx: &mut Context<'_>) -> Poll<UpstreamError> {
-        self.waker.register(cx.waker());
-        if self.seen.load(Ordering::Acquire) > INTERIM_MAX {
-            Poll::Ready(UpstreamError::Protocol("interim answers without end".into()))
-        } else {
-            Poll::Pending
-        }
-    }
-}
 
 /// What the error of a connection means.
 fn client_error(error: hyper::Error) -> UpstreamError {

@@ -12,6 +12,7 @@ mod connect;
 mod decode;
 mod forward;
 mod headers;
+mod meter;
 mod options;
 mod places;
 mod pool;

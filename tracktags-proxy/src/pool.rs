@@ -4,6 +4,7 @@
 //! otherwise is closed, so no byte of one answer is ever taken for the next one's.
 
 use crate::forward::OutgoingBody;
+use crate::meter::Allowance;
 use hyper::client::conn::http1::SendRequest;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -27,6 +28,7 @@ struct Origin {
 
 struct Idle {
     sender: Sender,
+    allowance: Allowance,
     since: Instant,
 }
 
@@ -53,6 +55,8 @@ struct Kept {
 /// A connection in use. Unless it is given back it is closed.
 pub(crate) struct Lease {
     pub(crate) sender: Sender,
+    /// What may be read on it before the head of an answer.
+    pub(crate) allowance: Allowance,
     /// Whether it has carried an answer before.
     pub(crate) is_reused: bool,
     origin: Origin,
@@ -73,7 +77,7 @@ impl Pool {
         while let Some(idle) = waiting.pop() {
             taken += 1;
             if idle.sender.is_ready() {
-                found = Some(idle.sender);
+                found = Some(idle);
                 break;
             }
         }
@@ -82,12 +86,14 @@ impl Pool {
         }
         kept.count = kept.count.saturating_sub(taken);
         drop(kept);
-        found.map(|sender| Lease { sender, is_reused: true, origin, home: Arc::clone(&self.shared) })
+        let home = Arc::clone(&self.shared);
+        found.map(|Idle { sender, allowance, .. }| Lease { sender, allowance, is_reused: true, origin, home })
     }
 
     /// A lease of a connection just opened.
-    pub(crate) fn lease(&self, target: &Target, sender: Sender) -> Lease {
-        Lease { sender, is_reused: false, origin: origin(target), home: Arc::clone(&self.shared) }
+    pub(crate) fn lease(&self, target: &Target, sender: Sender, allowance: Allowance) -> Lease {
+        let home = Arc::clone(&self.shared);
+        Lease { sender, allowance, is_reused: false, origin: origin(target), home }
     }
 }
 
@@ -112,7 +118,7 @@ impl Lease {
     }
 
     fn keep(self) {
-        let Self { sender, origin, home, .. } = self;
+        let Self { sender, allowance, origin, home, .. } = self;
         let mut kept = home.kept();
         if kept.count >= IDLE_MAX || home.per_origin_max == 0 {
             return;
@@ -121,7 +127,7 @@ impl Lease {
         if waiting.len() >= home.per_origin_max {
             return;
         }
-        waiting.push(Idle { sender, since: Instant::now() });
+        waiting.push(Idle { sender, allowance, since: Instant::now() });
         kept.count += 1;
         if kept.reaper.strong_count() == 0 {
             let alive = Arc::new(());
