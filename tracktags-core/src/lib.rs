@@ -101,6 +101,7 @@ pub mod batch;
 pub mod decide;
 pub mod demand;
 pub mod error;
+pub mod history;
 pub mod keys;
 pub mod limits;
 pub mod memory;

@@ -11,12 +11,13 @@ use crate::batch::Outcome;
 use crate::decide::MetricState;
 use crate::demand::Operation;
 use crate::error::{StoreError, UpstreamError};
+use crate::history::Hour;
 use crate::keys::{KeyHash, PlainKey};
 use crate::limits::{Action, Attachment, Limit, Operator, Plan, Terms};
-use crate::metrics::{MetricType, Units};
+use crate::metrics::{Metric, MetricType, Units};
 use crate::time::Timestamp;
 use crate::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
-use crate::windows::Period;
+use crate::windows::{Period, Span};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -98,6 +99,37 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// `Busy`, `Unavailable`.
     fn usage(&self, terms: Arc<Terms>, place: Option<usize>) -> StoreFuture<'_, AccountUsage>;
+
+    /// The hours of a metric that begin in the span asked for, oldest first. What was counted is in here within
+    /// seconds, when it has been folded.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`.
+    fn history(&self, query: HistoryQuery) -> StoreFuture<'_, Vec<Hour>>;
+}
+
+/// Whose history, and which stretch of it.
+#[derive(Clone, Debug)]
+pub struct HistoryQuery {
+    /// The tenant.
+    pub business: BusinessId,
+    /// Which of its accounts.
+    pub accounts: Accounts,
+    /// Of what.
+    pub metric: MetricName,
+    /// Hours that begin in here.
+    pub span: Span,
+}
+
+/// Accounts of a business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accounts {
+    /// The business's own.
+    Own,
+    /// A customer's.
+    Customer(CustomerId),
+    /// All of them added up.
+    All,
 }
 
 /// Where an account stands.
@@ -468,6 +500,12 @@ pub struct LimitQuery {
 
 /// Plans and limits. Every change holds on the next request and keeps the usage (`raise-keeps-usage`).
 pub trait LimitStore: Send + Sync + 'static {
+    /// The business's metric of this name in each scope that has one.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable`.
+    fn metric(&self, business: BusinessId, name: MetricName) -> StoreFuture<'_, Vec<Metric>>;
+
     /// Creates a plan.
     ///
     /// # Errors

@@ -167,6 +167,20 @@ impl Calendar {
         Ok(self)
     }
 
+    /// The same zone without anybody's anchor: months and years from their first day.
+    #[must_use]
+    pub fn unanchored(&self) -> Self {
+        Self { anchor_day: None, ..self.clone() }
+    }
+
+    /// The instant so many months earlier, on the zone's clock; a day that the month does not have is its last one.
+    #[must_use]
+    pub fn months_before(&self, at: Timestamp, months: i32) -> Timestamp {
+        let local = self.zone.to_datetime(at.to_jiff()).checked_sub(months.months());
+        let earlier = local.and_then(|local| self.zone.to_timestamp(local));
+        earlier.map_or(Timestamp::MIN, Timestamp::from_jiff)
+    }
+
     /// The zone's IANA name.
     #[must_use]
     pub fn zone_name(&self) -> &str {

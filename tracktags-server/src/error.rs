@@ -36,6 +36,7 @@ codes! {
     NotIntegral = 400 "Bad Request" "not_integral";
     BusinessRequired = 400 "Bad Request" "business_required";
     InvalidCursor = 400 "Bad Request" "invalid_cursor";
+    RangeTooLarge = 400 "Bad Request" "range_too_large";
     ImmutableField = 400 "Bad Request" "immutable_field";
     InvalidTarget = 400 "Bad Request" "invalid_target";
     ValidationFailed = 400 "Validation Failed" "validation_failed";
@@ -132,6 +133,13 @@ impl ApiError {
             allow: None,
             cause: None,
         }))
+    }
+
+    /// Fields that mean nothing here.
+    pub(crate) fn unknown_fields(names: &[&str]) -> Self {
+        let message = format!("These fields are unknown or read-only; leave them out: {}.", names.join(", "));
+        let details = names.iter().map(|name| Detail::new(*name, "is unknown or read-only")).collect();
+        Self::new(Code::UnknownField, message).with_details(details)
     }
 
     /// The fields that are wrong.

@@ -288,10 +288,7 @@ impl Form {
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         if !self.fields.is_empty() {
             let names: Vec<_> = self.fields.keys().map(String::as_str).collect();
-            let message =
-                format!("These fields are unknown or read-only; leave them out: {}.", names.join(", "));
-            let details = names.iter().map(|name| Detail::new(*name, "is unknown or read-only")).collect();
-            return Err(ApiError::new(Code::UnknownField, message).with_details(details));
+            return Err(ApiError::unknown_fields(&names));
         }
         self.problems.finish()
     }

@@ -18,7 +18,7 @@ pub(crate) static X_STATUS: HeaderName = HeaderName::from_static("x-tracktags-st
 static X_KEY_EXPIRES: HeaderName = HeaderName::from_static("x-tracktags-key-expires");
 
 const REQUEST_ID_BYTES_MAX: usize = 128;
-const DATA_PLANE: &str = "/api/v1/proxy";
+const DATA_PLANE: &[&str] = &["/api/v1/proxy", "/api/v1/check", "/api/v1/track"];
 
 /// The id of a request: the caller's own where it is acceptable, else one that is put in its place.
 fn identify(request: &mut ServiceRequest) -> HeaderValue {
@@ -92,7 +92,7 @@ fn finish<B>(response: &mut ServiceResponse<B>, id: &HeaderValue) {
     log_fault(response, id);
     let path = response.request().path();
     let is_api = path.starts_with("/api") || path.starts_with("/admin");
-    let is_data_plane = path == DATA_PLANE;
+    let is_data_plane = DATA_PLANE.contains(&path);
     let expires = response.request().extensions().get::<KeyExpires>().copied();
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID.clone(), id.clone());

@@ -11,6 +11,7 @@ use crate::request::{app_of, query_of, refuse_oversize, segment_of};
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub(crate) struct Caller {
     /// Whether the identity is what the node knew, and not read just now.
     pub(crate) is_cached: bool,
 }
+
+/// A business on the data plane.
+pub(crate) struct BusinessCaller(pub(crate) Caller);
 
 /// Anyone; the admin may see more.
 pub(crate) struct Observer {
@@ -98,6 +102,7 @@ fn shown(request: &HttpRequest) -> Shown<'_> {
     }
 }
 
+const NOT_FOR_CUSTOMERS: &str = "A customer's key may not do this; use a business key.";
 const BEARER: &[u8] = b"Bearer ";
 static X_ADMIN_KEY: HeaderName = HeaderName::from_static("x-admin-key");
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -251,9 +256,7 @@ async fn business(request: HttpRequest) -> Result<Business, ApiError> {
     refuse_oversize(&request)?;
     match prove(&app, &request).await? {
         Proof::Admin => Ok(Business { id: tenant_of_admin(&app, &request).await? }),
-        Proof::Key(caller) if caller.identity.account.customer.is_some() => {
-            Err(forbidden("A customer's key may not do this; use a business key."))
-        }
+        Proof::Key(caller) if caller.identity.account.customer.is_some() => Err(forbidden(NOT_FOR_CUSTOMERS)),
         Proof::Key(caller) => {
             own_tenant(&request, &caller.identity.account.business)?;
             Ok(Business { id: caller.identity.account.business.clone() })
@@ -337,6 +340,23 @@ impl FromRequest for Caller {
             Ok(None) => futures_util::future::Either::Right(Box::pin(caller(request.clone()))),
             Err(refusal) => futures_util::future::Either::Left(std::future::ready(Err(refusal))),
         }
+    }
+}
+
+impl FromRequest for BusinessCaller {
+    type Error = ApiError;
+    type Future = futures_util::future::Map<
+        <Caller as FromRequest>::Future,
+        fn(Result<Caller, ApiError>) -> Result<Self, ApiError>,
+    >;
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        Caller::from_request(request, payload).map(|caller| {
+            let caller = caller?;
+            match caller.identity.account.customer {
+                Some(_) => Err(forbidden(NOT_FOR_CUSTOMERS)),
+                None => Ok(Self(caller)),
+            }
+        })
     }
 }
 

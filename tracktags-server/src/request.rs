@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout};
 /// The largest body of the API and the envelope, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 1_000_000;
 
+static IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
+
 /// The app behind a request.
 pub(crate) fn app_of(request: &HttpRequest) -> Result<Arc<App>, ApiError> {
     let app = request.app_data::<web::Data<App>>();
@@ -96,6 +98,15 @@ impl Input {
             self.refuse_other_media()?;
         }
         Ok(body)
+    }
+
+    /// A promise not kept is worse than none.
+    pub(crate) fn refuse_idempotency_key(&self) -> Result<(), ApiError> {
+        if self.request.headers().contains_key(&IDEMPOTENCY_KEY) {
+            let message = "is not supported here yet; send the call without it";
+            return Err(ApiError::field("Idempotency-Key", message));
+        }
+        Ok(())
     }
 
     fn refuse_other_media(&self) -> Result<(), ApiError> {

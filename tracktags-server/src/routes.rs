@@ -3,10 +3,10 @@
 //! Who may call is the handler's own first argument, an extractor of `identity.rs`; the table names it again and
 //! does not compile where the two differ.
 
-use crate::api::{accounts, keys, limits, usage};
-use crate::call::envelope;
+use crate::api::{accounts, history, keys, limits, usage};
+use crate::call::{envelope, query};
 use crate::error::{ApiError, Code};
-use crate::identity::{Admin, Anonymous, Business, Caller, Observer, Reader};
+use crate::identity::{Admin, Anonymous, Business, BusinessCaller, Caller, Observer, Reader};
 use crate::request::Input;
 use actix_web::http::Method;
 use actix_web::web;
@@ -43,8 +43,17 @@ table! {
     "/api/v1/proxy" => {
         POST Caller envelope::proxy;
     }
+    "/api/v1/check" => {
+        POST Caller query::check;
+    }
+    "/api/v1/track" => {
+        POST BusinessCaller query::track;
+    }
     "/api/v1/usage" => {
         GET Reader usage::read;
+    }
+    "/api/v1/metrics/{name}/history" => {
+        GET Reader history::read;
     }
     "/api/v1/plan_limits" => {
         POST Business limits::create;

@@ -403,21 +403,33 @@ impl Admission {
     pub async fn reserve(&self, demand: Demand) -> Result<Admitted, StoreError> {
         let terms = Arc::clone(&demand.terms);
         let outcome = self.submit(Operation::Take(demand), true).await?;
-        Ok(match outcome {
+        Ok(self.admitted(outcome, Some(terms)))
+    }
+
+    /// As [`reserve`](Self::reserve), but for good: there is no reservation, and nothing to settle. A demand that takes
+    /// nothing only asks.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn take(&self, demand: Demand) -> Result<Admitted, StoreError> {
+        let outcome = self.submit(Operation::Take(demand), false).await?;
+        Ok(self.admitted(outcome, None))
+    }
+
+    /// `opened`: the terms of a demand whose units stay open.
+    fn admitted(&self, outcome: Outcome, opened: Option<Arc<Terms>>) -> Admitted {
+        match outcome {
             Outcome::Decided(decision) if decision.admitted => {
-                let reservation = decision.taken.map(|(place, taken)| Reservation {
-                    terms,
-                    place,
-                    taken,
-                    links: Arc::clone(&self.links),
-                    settled: false,
+                let reservation = opened.zip(decision.taken).map(|(terms, (place, taken))| {
+                    let links = Arc::clone(&self.links);
+                    Reservation { terms, place, taken, links, settled: false }
                 });
                 Admitted::Admitted(decision, reservation)
             }
             Outcome::Decided(decision) => Admitted::Denied(decision),
             Outcome::OutOfRange => Admitted::OutOfRange,
             Outcome::Stale | Outcome::Done { .. } => Admitted::Stale,
-        })
+        }
     }
 
     /// Ends a reservation whose units stay. Writes nothing.

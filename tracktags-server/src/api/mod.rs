@@ -1,8 +1,9 @@
-//! The control plane: accounts (businesses, customers, settings), keys, limits and plans, usage and health.
+//! The control plane: accounts (businesses, customers, settings), keys, limits and plans, usage, history and health.
 //!
 //! A handler is extract, one call, answer. Shapes and lengths of fields: `docs/API.md`.
 
 pub(crate) mod accounts;
+pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod usage;

@@ -18,14 +18,7 @@ use tracktags_core::traits::AccountUsage;
 /// `GET /api/v1/usage`
 pub(crate) async fn read(reader: Reader, input: Input) -> Answer {
     let account = account_of(&reader, input.query("customer_id"))?;
-    let Some(terms) = input.app.store.read_terms(account).await? else {
-        return Err(match (reader.customer, input.query("customer_id")) {
-            // Deleted since its key was read.
-            (Some(_), _) => ApiError::invalid_key(),
-            (None, Some(_)) => ApiError::not_found(Entity::Customer),
-            (None, None) => ApiError::not_found(Entity::Business),
-        });
-    };
+    let terms = terms_of(&input, &reader, account).await?;
     let place = match input.query("metric_name") {
         None => None,
         Some(name) => Some(terms.limits.find(&name).ok_or_else(|| ApiError::not_found(Entity::Metric))?),
@@ -35,7 +28,7 @@ pub(crate) async fn read(reader: Reader, input: Input) -> Answer {
 }
 
 /// Whose usage is asked for.
-fn account_of(reader: &Reader, asked: Option<String>) -> Result<Account, ApiError> {
+pub(super) fn account_of(reader: &Reader, asked: Option<String>) -> Result<Account, ApiError> {
     let business = reader.business.clone();
     match (&reader.customer, asked) {
         (Some(own), Some(asked)) if own.as_str() != asked => {
@@ -49,6 +42,22 @@ fn account_of(reader: &Reader, asked: Option<String>) -> Result<Account, ApiErro
         }
         (None, None) => Ok(Account::business(business)),
     }
+}
+
+/// What holds for the account that is asked for.
+pub(super) async fn terms_of(
+    input: &Input,
+    reader: &Reader,
+    account: Account,
+) -> Result<Arc<Terms>, ApiError> {
+    let is_customer = account.customer.is_some();
+    let terms = input.app.store.read_terms(account).await?;
+    terms.ok_or_else(|| match (&reader.customer, is_customer) {
+        // Deleted since its key was read.
+        (Some(_), _) => ApiError::invalid_key(),
+        (None, true) => ApiError::not_found(Entity::Customer),
+        (None, false) => ApiError::not_found(Entity::Business),
+    })
 }
 
 fn shown(terms: &Terms, usage: &AccountUsage) -> Vec<u8> {

@@ -13,9 +13,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderMap;
+use tracktags_core::accounts::CustomerId;
 use tracktags_core::decide::Decision;
 use tracktags_core::error::UpstreamError;
 use tracktags_core::limits::Terms;
+use tracktags_core::metrics::Units;
 
 /// Room for an answer besides its body.
 const FRAME_BYTES: usize = 1_024;
@@ -46,6 +48,45 @@ impl Answered {
             word: "denied",
             values: standing.headers(),
             retry_after_seconds: decision.retry_after_seconds,
+            body: json.finish(),
+        }
+    }
+
+    /// Nothing was taken, only asked.
+    pub(crate) fn checked(terms: &Terms, decision: &Decision, units: Units) -> Self {
+        let standing = Standing::of(terms, decision);
+        let mut json = Json::new(FRAME_BYTES);
+        let word = if decision.admitted { "allowed" } else { "denied" };
+        json.field_flag("allowed", decision.admitted);
+        json.field_word("status", word);
+        json.field_number("units", units.get());
+        standing.write(&mut json);
+        if let Some(seconds) = decision.retry_after_seconds {
+            json.field_number("retry_after", seconds);
+        }
+        Self {
+            status: StatusCode::OK,
+            word,
+            values: standing.headers(),
+            retry_after_seconds: None,
+            body: json.finish(),
+        }
+    }
+
+    /// Units were counted for good.
+    pub(crate) fn tracked(terms: &Terms, decision: &Decision, metric_name: &str, units: Units) -> Self {
+        let standing = Standing::of(terms, decision);
+        let mut json = Json::new(FRAME_BYTES);
+        json.field_word("status", "allowed");
+        json.field("metric_name", metric_name);
+        json.field("customer_id", &terms.account.customer.as_ref().map(CustomerId::as_str));
+        json.field_number("units", units.get());
+        standing.write(&mut json);
+        Self {
+            status: StatusCode::OK,
+            word: "allowed",
+            values: standing.headers(),
+            retry_after_seconds: None,
             body: json.finish(),
         }
     }

@@ -2,15 +2,16 @@
 //! ignored, but keep the rules of JSON like all others.
 
 use super::answer::Answered;
+use super::subject::{RawSubject, text};
 use super::{Wish, call};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::form::{Problems, RANGE_ADVICE};
+use crate::form::Problems;
 use crate::frame::X_REQUEST_ID;
 use crate::identity::Caller;
-use crate::json::{DEPTH_MAX, Key, Keys, Numeral, Scalar, ScalarSeed, deeper, refused, whole};
+use crate::json::{DEPTH_MAX, Key, Keys, Scalar, ScalarSeed, deeper, refused, whole};
 use crate::request::Input;
-use actix_web::http::header::{HeaderName, VIA};
+use actix_web::http::header::VIA;
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,14 +21,10 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
-use tracktags_core::accounts::Scope;
-use tracktags_core::metrics::Units;
 use tracktags_proxy::{HeaderFault, REQUEST_FIELDS_MAX, request_headers};
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// `POST /api/v1/proxy`
 pub(crate) async fn proxy(caller: Caller, mut input: Input) -> Result<HttpResponse, ApiError> {
@@ -42,13 +39,7 @@ pub(crate) async fn proxy(caller: Caller, mut input: Input) -> Result<HttpRespon
 async fn wish(input: &mut Input) -> Result<Box<Wish>, ApiError> {
     let body = input.json_body().await?;
     let wish = read(&body, &input.request, &input.app)?;
-    if input.request.headers().contains_key(&IDEMPOTENCY_KEY) {
-        // A promise not kept is worse than none.
-        return Err(ApiError::field(
-            "Idempotency-Key",
-            "is not supported here yet; send the call without it",
-        ));
-    }
+    input.refuse_idempotency_key()?;
     Ok(wish)
 }
 
@@ -75,14 +66,11 @@ fn names_us(via: &[u8], name: &str) -> bool {
 #[derive(Default)]
 struct Raw<'de> {
     target_url: Option<Scalar<'de>>,
-    metric_name: Option<Scalar<'de>>,
-    scope: Option<Scalar<'de>>,
-    customer_id: Option<Scalar<'de>>,
+    subject: RawSubject<'de>,
     method: Option<Scalar<'de>>,
     headers: Fields<'de>,
     body: Option<Scalar<'de>>,
     body_base64: Option<Scalar<'de>>,
-    units: Option<Scalar<'de>>,
 }
 
 /// The `headers` field.
@@ -112,19 +100,15 @@ impl<'de> Visitor<'de> for Top {
         while let Some(key) = fields.next_key_seed(Key)? {
             let slot = match &*key {
                 "target_url" => &mut raw.target_url,
-                "metric_name" => &mut raw.metric_name,
-                "scope" => &mut raw.scope,
-                "customer_id" => &mut raw.customer_id,
                 "method" => &mut raw.method,
                 "body" => &mut raw.body,
                 "body_base64" => &mut raw.body_base64,
-                "units" => &mut raw.units,
                 "headers" => {
                     keys.note(key)?;
                     raw.headers = fields.next_value_seed(FieldsSeed(room))?;
                     continue;
                 }
-                _ => &mut ignored,
+                name => raw.subject.slot(name).unwrap_or(&mut ignored),
             };
             keys.note(key)?;
             *slot = Some(fields.next_value_seed(ScalarSeed(room))?);
@@ -196,50 +180,21 @@ fn parse(body: &Bytes) -> Result<Wish, ApiError> {
         problems.note("target_url", "is required");
     }
     let target_url = text(&mut problems, "target_url", raw.target_url).map(Cow::into_owned);
-    let metric_name = text(&mut problems, "metric_name", raw.metric_name).map(Cow::into_owned);
-    let scope = scope(&mut problems, raw.scope);
-    let customer_id = text(&mut problems, "customer_id", raw.customer_id).map(Cow::into_owned);
+    let subject = raw.subject.read(&mut problems, 1);
     let method = method(&mut problems, raw.method);
     let headers = headers(&mut problems, raw.headers);
     let body = sent_body(&mut problems, body, raw.body, raw.body_base64);
-    let units = units(&mut problems, raw.units);
     problems.finish()?;
     Ok(Wish {
         target_url: target_url.unwrap_or_default(),
-        metric_name: metric_name.unwrap_or_default(),
-        scope,
-        customer_id,
+        subject,
         method,
         headers,
         body,
-        units,
         is_looping: false,
         is_forwarded: false,
         request_id: HeaderValue::from_static("0"),
     })
-}
-
-fn text<'de>(problems: &mut Problems, name: &str, value: Option<Scalar<'de>>) -> Option<Cow<'de, str>> {
-    match value {
-        None | Some(Scalar::Null) => None,
-        Some(Scalar::Text(text)) => Some(text),
-        Some(_) => {
-            problems.note(name, "must be a string");
-            None
-        }
-    }
-}
-
-fn scope(problems: &mut Problems, value: Option<Scalar<'_>>) -> Option<Scope> {
-    match value {
-        None | Some(Scalar::Null) => None,
-        Some(Scalar::Text(word)) if word == "customer" => Some(Scope::Customer),
-        Some(Scalar::Text(word)) if word == "business" => Some(Scope::Business),
-        Some(_) => {
-            problems.note("scope", "must be customer or business");
-            None
-        }
-    }
 }
 
 fn method(problems: &mut Problems, value: Option<Scalar<'_>>) -> Method {
@@ -252,17 +207,6 @@ fn method(problems: &mut Problems, value: Option<Scalar<'_>>) -> Method {
         problems.note("method", "must be one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         Method::GET
     })
-}
-
-fn units(problems: &mut Problems, value: Option<Scalar<'_>>) -> Units {
-    match value {
-        None | Some(Scalar::Null) => return Units::ONE,
-        Some(Scalar::Number(Numeral::Units(0))) => problems.note("units", "must be at least 1"),
-        Some(Scalar::Number(Numeral::Units(units))) => return Units::new(units).unwrap_or(Units::ONE),
-        Some(Scalar::Number(Numeral::Fraction)) => problems.fraction("units"),
-        Some(_) => problems.note("units", RANGE_ADVICE),
-    }
-    Units::ONE
 }
 
 fn headers(problems: &mut Problems, fields: Fields<'_>) -> HeaderMap {
@@ -332,6 +276,7 @@ fn sent_body(
 mod tests {
     use super::*;
     use crate::error::Code;
+    use tracktags_core::accounts::Scope;
 
     fn parsed(body: &str) -> Result<Wish, ApiError> {
         parse(&Bytes::copy_from_slice(body.as_bytes()))
@@ -345,9 +290,9 @@ mod tests {
             "headers":{"Content-Type":"application/json"},"body":"{\"data\": \"customer request\"}"}"#,
         )
         .unwrap();
-        assert_eq!(wish.scope, Some(Scope::Customer));
-        assert_eq!(wish.customer_id.as_deref(), Some("customer_123"));
-        assert_eq!((wish.method, wish.units.get()), (Method::POST, 1));
+        assert_eq!(wish.subject.scope, Some(Scope::Customer));
+        assert_eq!(wish.subject.customer_id.as_deref(), Some("customer_123"));
+        assert_eq!((wish.method, wish.subject.units.get()), (Method::POST, 1));
         assert_eq!(wish.body.as_deref(), Some(&br#"{"data": "customer request"}"#[..]));
         assert_eq!(wish.headers.len(), 1);
     }
@@ -359,12 +304,14 @@ mod tests {
             "headers":null,"body":null,"body_base64":null,"units":null}"#,
         )
         .unwrap();
-        assert_eq!((wish.method, wish.units.get()), (Method::PATCH, 1));
-        assert!(wish.metric_name.is_empty() && wish.body.is_none() && wish.customer_id.is_none());
+        assert_eq!((wish.method, wish.subject.units.get()), (Method::PATCH, 1));
+        assert!(
+            wish.subject.metric_name.is_empty() && wish.body.is_none() && wish.subject.customer_id.is_none()
+        );
         let binary =
             parsed(r#"{"target_url":"http://a","body":"AP8=","body_base64":true,"units":3.0}"#).unwrap();
         assert_eq!(binary.body.as_deref(), Some(&[0, 255][..]));
-        assert_eq!(binary.units.get(), 3);
+        assert_eq!(binary.subject.units.get(), 3);
     }
 
     #[test]

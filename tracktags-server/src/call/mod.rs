@@ -7,7 +7,10 @@
 pub(crate) mod answer;
 pub(crate) mod envelope;
 mod forward;
+mod known;
+pub(crate) mod query;
 pub(crate) mod standing;
+mod subject;
 pub(crate) mod writer;
 
 use crate::app::{App, CallPlace};
@@ -16,17 +19,19 @@ use crate::identity::Caller;
 use answer::Answered;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use known::Known;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use subject::{Subject, ask};
 use tokio::time::timeout;
-use tracktags_core::accounts::{Account, CustomerId, Identity, Scope, TargetChoice};
+use tracktags_core::accounts::TargetChoice;
 use tracktags_core::decide::Decision;
-use tracktags_core::demand::{Ask, Demand};
-use tracktags_core::error::{Entity, UpstreamError};
+use tracktags_core::demand::Ask;
+use tracktags_core::error::UpstreamError;
 use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
 use tracktags_core::settle::{CallOutcome, ChargeOn};
@@ -35,21 +40,16 @@ use tracktags_core::upstreams::{Target, TargetClass};
 use tracktags_proxy::Proxy;
 use tracktags_store::{Admitted, Reservation};
 
-/// How often a call reads afresh because its configuration moved meanwhile.
-const FRESH_READS_MAX: u32 = 3;
 /// Seconds after which a place in flight is worth another try.
 const PLACE_RETRY_SECONDS: u64 = 1;
 
 /// What a caller wishes, whatever form it came in.
 pub(crate) struct Wish {
     pub(crate) target_url: String,
-    pub(crate) metric_name: String,
-    pub(crate) scope: Option<Scope>,
-    pub(crate) customer_id: Option<String>,
+    subject: Subject,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
-    pub(crate) units: Units,
     /// The request came through this deployment already.
     pub(crate) is_looping: bool,
     /// The request came through some proxy.
@@ -94,8 +94,8 @@ impl Drop for Finishing {
 }
 
 async fn run(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Result<Answered, ApiError> {
-    let known = Known::of(&app, caller, &wish).await?; //                  ① key, ② identity
-    let (call, admitted) = known.admit(&app, &wish).await?; //             ③ limits, ④ demand, ⑤ batch
+    let known = Known::of(&app, caller, &wish.subject).await?; //          ① key, ② identity
+    let (call, admitted) = admit(&app, known, &wish).await?; //            ③ limits, ④ demand, ⑤ batch
     let (decision, reservation) = match admitted {
         //                                                                 ⑥ decision
         Admitted::Denied(decision) => return Ok(Answered::denied(&call.terms, &decision)),
@@ -109,155 +109,40 @@ async fn run(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Result<Answered,
     Answered::forwarded(&call.terms, &decision, forwarded, settled == Settled::Pending)
 }
 
-/// Whose key it is, for which account, and how fresh that knowledge is.
-struct Known {
-    caller: Caller,
-    /// The account, where it is another than the key's own.
-    named: Option<Account>,
-    /// Read afresh with the identity; else the node's own terms are good enough.
-    terms: Option<Arc<Terms>>,
-    fresh_reads: u32,
-}
-
-/// A call that may be asked for: everything up to its demand, and its places in flight.
+/// A call that may be asked for, with its places in flight. They are given back when it ends.
 struct Call {
     terms: Arc<Terms>,
     target: Target,
-    ask: Ask,
-    version: i64,
-    key_expires_at: Option<tracktags_core::time::Timestamp>,
     _customer: Option<CallPlace>,
     _target: <Proxy as Upstream>::Place,
 }
 
-impl Known {
-    async fn of(app: &App, caller: Caller, wish: &Wish) -> Result<Self, ApiError> {
-        match account_of(&caller.identity, wish) {
-            Ok(named) => Ok(Self { caller, named, terms: None, fresh_reads: 0 }),
-            Err(refusal) => Err(caller.refused(app, refusal).await),
-        }
-    }
-
-    fn account(&self) -> &Account {
-        self.named.as_ref().unwrap_or(&self.caller.identity.account)
-    }
-
-    /// Takes the call into a batch. What the node knew may be out of date: then everything is read afresh, from
-    /// the key on, and checked again; also before a refusal that rests on it.
-    async fn admit(mut self, app: &App, wish: &Wish) -> Result<(Call, Admitted), ApiError> {
-        loop {
-            match self.prepare(app, wish).await {
-                Ok(prepared) => {
-                    let call = self.take_places(app, prepared)?;
-                    match app.admission.reserve(call.demand()).await? {
-                        Admitted::Stale => drop(call),
-                        admitted => return Ok((call, admitted)),
-                    }
-                }
-                Err(refusal) if self.is_fresh() => return Err(refusal),
-                Err(_) => {}
-            }
-            if self.fresh_reads == FRESH_READS_MAX {
-                return Err(overloaded());
-            }
-            self.read_afresh(app).await?;
-        }
-    }
-
-    /// Whether nothing of it is older than the call.
-    fn is_fresh(&self) -> bool {
-        self.terms.is_some()
-    }
-
-    async fn read_afresh(&mut self, app: &App) -> Result<(), ApiError> {
-        let claimed = self.caller.identity.account.customer.clone();
-        let read = app.store.read_afresh(self.caller.hash, claimed, self.account().clone()).await?;
-        let (identity, terms) = read.ok_or_else(ApiError::invalid_key)?;
-        self.terms = Some(terms.ok_or_else(|| self.no_account())?);
-        self.caller.identity = identity;
-        self.fresh_reads = self.fresh_reads.saturating_add(1);
-        Ok(())
-    }
-
-    /// The account is not there: to a business its customer is unknown, to a customer its key is bad.
-    fn no_account(&self) -> ApiError {
-        match (&self.caller.identity.account.customer, &self.account().customer) {
-            (None, Some(_)) => ApiError::not_found(Entity::Customer),
-            _ => ApiError::invalid_key(),
-        }
-    }
-
-    async fn terms(&self, app: &App) -> Result<Arc<Terms>, ApiError> {
-        if let Some(fresh) = &self.terms {
-            return Ok(Arc::clone(fresh));
-        }
-        if let Some(cached) = app.store.cached_terms(self.account()) {
-            return Ok(cached);
-        }
-        app.store.read_terms(self.account().clone()).await?.ok_or_else(|| self.no_account())
-    }
-
-    /// ③ What holds for the account, whether the target may be reached, and which metric is asked.
-    async fn prepare(&self, app: &App, wish: &Wish) -> Result<(Arc<Terms>, Target, Ask), ApiError> {
-        let terms = self.terms(app).await?;
+/// Takes the call into a batch.
+async fn admit(app: &App, known: Known, wish: &Wish) -> Result<(Call, Admitted), ApiError> {
+    let prepare = |terms: Arc<Terms>| {
         let target = checked_target(app, &terms, wish)?;
-        let ask = ask(&terms, wish)?;
+        let ask = ask(&terms, &wish.subject)?;
         Ok((terms, target, ask))
-    }
-
-    /// Places in flight, at the customer and at the target. They are given back when the call ends.
-    fn take_places(
-        &self,
-        app: &App,
-        (terms, target, ask): (Arc<Terms>, Target, Ask),
-    ) -> Result<Call, ApiError> {
-        let customer = match terms.account.customer {
-            Some(_) => Some(app.calls.place(&terms).ok_or_else(too_many_calls)?),
-            None => None,
-        };
-        let place = app.upstream.place(&target).ok_or_else(upstream_busy)?;
-        let identity = &self.caller.identity;
-        let version = identity.version.min(terms.version);
-        let key_expires_at = identity.expires_at;
-        Ok(Call { terms, target, ask, version, key_expires_at, _customer: customer, _target: place })
-    }
+    };
+    let submit = async |known: &Known, (terms, target, ask): (Arc<Terms>, Target, Ask)| {
+        let call = take_places(app, terms, target)?;
+        let demand = known.demand(&call.terms, ask, true);
+        match app.admission.reserve(demand).await? {
+            Admitted::Stale => Ok(None),
+            admitted => Ok(Some((call, admitted))),
+        }
+    };
+    known.decide(app, prepare, submit).await
 }
 
-impl Call {
-    /// ④ What is asked of the ledger, and on what it rests.
-    fn demand(&self) -> Demand {
-        Demand {
-            terms: Arc::clone(&self.terms),
-            ask: self.ask,
-            version: self.version,
-            key_expires_at: self.key_expires_at,
-            takes: true,
-        }
-    }
-}
-
-/// Whose usage it is, where that is not the key's own account: a customer's key speaks for no other.
-fn account_of(identity: &Identity, wish: &Wish) -> Result<Option<Account>, ApiError> {
-    let named = wish.customer_id.as_deref();
-    if let Some(own) = &identity.account.customer {
-        let is_own = wish.scope != Some(Scope::Business) && named.is_none_or(|named| named == own.as_str());
-        let mismatch = || ApiError::new(Code::CustomerMismatch, "This key acts for its own customer only.");
-        return if is_own { Ok(None) } else { Err(mismatch()) };
-    }
-    match (wish.scope, named) {
-        (Some(Scope::Customer), None) => {
-            Err(ApiError::field("customer_id", "is required with scope customer and a business key"))
-        }
-        (Some(Scope::Business), Some(_)) => {
-            Err(ApiError::field("customer_id", "leave it out with scope business, or choose scope customer"))
-        }
-        (_, None) => Ok(None),
-        (_, Some(named)) => {
-            let customer = CustomerId::parse(named);
-            let customer = customer.map_err(|_against_grammar| ApiError::not_found(Entity::Customer))?;
-            Ok(Some(Account::customer(identity.account.business.clone(), customer)))
-        }
-    }
+/// Places in flight, at the customer and at the target.
+fn take_places(app: &App, terms: Arc<Terms>, target: Target) -> Result<Call, ApiError> {
+    let customer = match terms.account.customer {
+        Some(_) => Some(app.calls.place(&terms).ok_or_else(too_many_calls)?),
+        None => None,
+    };
+    let place = app.upstream.place(&target).ok_or_else(upstream_busy)?;
+    Ok(Call { terms, target, _customer: customer, _target: place })
 }
 
 /// Which targets a call may reach: the server's policy, narrowed by the business.
@@ -285,18 +170,6 @@ fn checked_target(app: &App, terms: &Terms, wish: &Wish) -> Result<Target, ApiEr
         return Err(upstream_blocked());
     }
     checked.map_err(|_blocked| upstream_blocked())
-}
-
-/// Which metrics are asked: the named one, or all of them with the default one counted.
-fn ask(terms: &Terms, wish: &Wish) -> Result<Ask, ApiError> {
-    if wish.metric_name.is_empty() {
-        let default = terms.default_metric.as_ref().and_then(|name| terms.limits.find(name.as_str()));
-        return Ok(Ask::All { count: default.map(|place| (place, wish.units)) });
-    }
-    match terms.limits.find(&wish.metric_name) {
-        Some(place) => Ok(Ask::One { place, units: wish.units }),
-        None => Err(ApiError::not_found(Entity::Metric)),
-    }
 }
 
 pub(crate) fn invalid_target(reason: &str) -> ApiError {

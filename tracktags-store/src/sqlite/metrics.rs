@@ -48,6 +48,20 @@ pub(crate) fn metric_rows(
         .map_err(store_error)
 }
 
+/// The metric of this name in each scope that has one. A row that makes no sense is left out; it refuses elsewhere.
+pub(crate) fn metric(
+    conn: &mut SqliteConnection,
+    business: &BusinessId,
+    name: &MetricName,
+) -> Result<Vec<Metric>, StoreError> {
+    let mut found = Vec::new();
+    for scope in [Scope::Customer, Scope::Business] {
+        let row = metric_row(conn, business, name.as_str(), scope)?;
+        found.extend(row.and_then(|row| row.read(scope)));
+    }
+    Ok(found)
+}
+
 /// Whether the business has a metric of this name in any scope.
 pub(crate) fn metric_exists(
     conn: &mut SqliteConnection,

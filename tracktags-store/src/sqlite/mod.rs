@@ -19,6 +19,7 @@ mod changes;
 mod connection;
 mod error;
 mod fold;
+mod history;
 mod identify;
 mod keys;
 mod limits;

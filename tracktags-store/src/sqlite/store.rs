@@ -3,23 +3,27 @@
 use super::connection::Readers;
 use super::identify::Lane;
 use super::writer::Jobs;
-use super::{accounts, keys, limits, terms};
+use super::{accounts, history, keys, limits, metrics, terms};
 use crate::admission::Admission;
 use crate::cache::Caches;
 use crate::secrets::Secrets;
 use diesel::SqliteConnection;
 use std::sync::Arc;
-use tracktags_core::accounts::{Account, Business, BusinessId, Customer, CustomerId, Identity, Settings};
+use tracktags_core::accounts::{
+    Account, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Settings,
+};
 use tracktags_core::batch::{Outcome, read_state};
 use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
+use tracktags_core::history::Hour;
 use tracktags_core::keys::KeyHash;
 use tracktags_core::limits::{Limit, Plan, Terms};
+use tracktags_core::metrics::Metric;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
-    AccountStore, AccountUsage, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery, KeyOwner, KeyRecord,
-    KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricUsage, NewBusiness, NewKey, NewLimit, Page,
-    PageRequest, PlanFields, SettingsChange, StoreFuture, TermsStore,
+    AccountStore, AccountUsage, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery, HistoryQuery,
+    KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricUsage, NewBusiness,
+    NewKey, NewLimit, Page, PageRequest, PlanFields, SettingsChange, StoreFuture, TermsStore,
 };
 
 /// The store of one node.
@@ -82,6 +86,10 @@ impl Ledger for SqliteStore {
             }
             Ok(AccountUsage { as_of, metrics })
         }))
+    }
+
+    fn history(&self, query: HistoryQuery) -> StoreFuture<'_, Vec<Hour>> {
+        self.read(move |conn, _| history::hours(conn, &query))
     }
 }
 
@@ -233,6 +241,10 @@ impl AccountStore for SqliteStore {
 }
 
 impl LimitStore for SqliteStore {
+    fn metric(&self, business: BusinessId, name: MetricName) -> StoreFuture<'_, Vec<Metric>> {
+        self.read(move |conn, _| metrics::metric(conn, &business, &name))
+    }
+
     fn create_plan(&self, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan> {
         self.change(move |conn, now| limits::create_plan(conn, now, &business, fields))
     }
