@@ -22,6 +22,10 @@ const WITH_IDS: &[&str] = &[
     r#"PUT /api/v1/plans/{plan} {"plan_name":"x"}"#,
     "DELETE /api/v1/plans/{plan}",
     "GET /api/v1/plans?business_id={bid}",
+    r#"POST /api/v1/check {"customer_id":"{customer}"}"#,
+    r#"POST /api/v1/track {"customer_id":"{customer}","metric_name":"api_calls"}"#,
+    "GET /api/v1/metrics/api_calls/history?customer_id={customer}",
+    "GET /api/v1/metrics/api_calls/history?business_id={bid}",
     "GET /api/v1/plan_limits/{limit}",
     r#"PUT /api/v1/plan_limits/{limit} {"limit_value":1}"#,
     "DELETE /api/v1/plan_limits/{limit}",
@@ -266,4 +270,34 @@ fn guessing_keys_locks_an_address_out_but_not_its_neighbours() {
         "{statuses:?}"
     );
     assert_eq!(call(&mut client, &key, &body).status, 200, "a known key passes");
+}
+
+#[test]
+fn a_key_can_end_itself_and_nothing_else() {
+    let app = TestApp::new();
+    let customer = app.customer_key("customer_123");
+    let second = app.customer_key("customer_123");
+    let mut client = app.client();
+    let made = app.business("POST", "/api/v1/keys", Some(&json!({})), 201);
+    let business = made["api_key"].as_str().unwrap().to_owned();
+    for key in [&customer, &business] {
+        let answer = client.json("DELETE", "/api/v1/keys/self", key, None);
+        assert_eq!(
+            (answer.status, answer.json()["status"].as_str()),
+            (200, Some("revoked")),
+            "{}",
+            answer.text()
+        );
+        for (method, path) in
+            [("DELETE", "/api/v1/keys/self"), ("GET", "/api/v1/usage"), ("POST", "/api/v1/check")]
+        {
+            let refused = client.json(method, path, key, None);
+            assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_key"), "{method} {path}");
+        }
+    }
+    let admin = client.admin("DELETE", "/api/v1/keys/self", &app.node.admin_key(), None);
+    assert_eq!((admin.status, admin.code().as_str()), (403, "forbidden"));
+    // The others go on.
+    assert_eq!(client.json("GET", "/api/v1/usage", &second, None).status, 200);
+    assert_eq!(app.usage("customer_123"), 0);
 }

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
 use tracktags_core::accounts::{Enforcement, TargetChoice};
+use tracktags_core::history::Step;
 use tracktags_core::limits::{Action, Operator};
 use tracktags_core::metrics::MetricType;
 use tracktags_core::time::{Timestamp, TimestampError};
@@ -130,6 +131,8 @@ pub(crate) enum Command {
     Settings(Settings),
     /// Where a customer, or the business itself, stands with its limits
     Usage(Usage),
+    /// What a customer, or the business itself, did step by step
+    History(History),
     /// Check the books of a database: ledger, counters and history
     Verify(Verify),
     /// Print the usage ledger of a database, entry by entry
@@ -451,6 +454,27 @@ pub(crate) struct Usage {
     /// Only this metric.
     #[arg(long)]
     pub(crate) metric: Option<MetricName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Of this metric.
+    pub(crate) metric: MetricName,
+    /// Of this customer; else of the account that the key speaks for.
+    #[arg(long, value_name = "ID")]
+    pub(crate) customer: Option<CustomerId>,
+    /// total: all accounts of the business added up.
+    #[arg(long, value_parser = ["customer", "business", "total"])]
+    pub(crate) scope: Option<String>,
+    /// How long each step is.
+    #[arg(long, value_parser = words(Step::ALL.iter().map(|word| word.as_str())))]
+    pub(crate) step: Option<String>,
+    /// From the step of this time on, as in 2026-01-31T23:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<Timestamp>,
+    /// Up to this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]

@@ -65,6 +65,7 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::Limits(command) => commands::limits::limits(command),
         Command::Settings(command) => commands::accounts::settings(command),
         Command::Usage(command) => commands::usage::usage(command),
+        Command::History(command) => commands::usage::history(command),
         Command::Verify(command) => return commands::database::verify(&command, output),
         Command::Ledger(command) => {
             return commands::database::ledger(&command, connection.business.as_ref(), output);

@@ -90,6 +90,9 @@ table! {
         GET Business keys::read_of_customer;
         DELETE Business keys::revoke_of_customer;
     }
+    "/api/v1/keys/self" => {
+        DELETE Caller keys::revoke_self;
+    }
     "/api/v1/keys" | "/api/v1/businesses/{bid}/keys" => {
         POST Business keys::create;
         GET Business keys::list;

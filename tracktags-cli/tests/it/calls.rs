@@ -51,6 +51,26 @@ fn json_is_the_apis_own_answer() {
 }
 
 #[test]
+fn history_shows_a_row_for_each_step() {
+    let told = r#"{"metric_name":"api_calls","customer_id":"customer_123","scope":"customer","step":"day","timezone":"UTC","points":[{"start":"2026-01-30T00:00:00Z","end":"2026-01-31T00:00:00Z","value":120,"overage":0,"denied":3},{"start":"2026-01-31T00:00:00Z","end":"2026-02-01T00:00:00Z","value":0,"overage":0,"denied":0}],"count":2}"#;
+    let command = [
+        "history",
+        "api_calls",
+        "--customer",
+        "customer_123",
+        "--step",
+        "day",
+        "--from",
+        "2026-01-30T00:00:00Z",
+    ];
+    let (ran, asked) = Canned::new(200, told).asked_by(&command);
+    assert_eq!(ran.code, 0);
+    insta::assert_snapshot!("history", ran.out);
+    let query = "customer_id=customer_123&step=day&from=2026-01-30T00%3A00%3A00Z";
+    assert!(asked.starts_with(&format!("GET /api/v1/metrics/api_calls/history?{query}\n")), "{asked}");
+}
+
+#[test]
 fn usage_shows_a_row_for_each_limit() {
     let (ran, asked) = Canned::new(200, USAGE).asked_by(&["usage", "--customer", "customer_123"]);
     assert_eq!(ran.code, 0);

@@ -4,7 +4,7 @@ use super::accounts::customer_in_path;
 use super::{Answer, Shape, shape};
 use crate::error::ApiError;
 use crate::form::{Form, set};
-use crate::identity::Business;
+use crate::identity::{Business, Caller};
 use crate::lists::List;
 use crate::request::Input;
 use actix_web::HttpResponse;
@@ -139,4 +139,18 @@ pub(crate) async fn revoke_of_customer(business: Business, input: Input) -> Answ
     let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
     let key = input.app.store.revoke_key(owner, input.segment("key")).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
+}
+
+/// `DELETE /api/v1/keys/self`: the key that was sent.
+pub(crate) async fn revoke_self(caller: Caller, input: Input) -> Answer {
+    let account = caller.identity.account.clone();
+    let owner = match account.customer {
+        Some(customer) => KeyOwner::Customer(account.business, customer),
+        None => KeyOwner::Business(account.business),
+    };
+    match input.app.store.revoke_key(owner, caller.identity.key_id.to_string()).await {
+        Ok(key) => Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id})),
+        // The key may have been revoked since the node last read it.
+        Err(error) => Err(caller.refused(&input.app, error.into()).await),
+    }
 }
