@@ -22,6 +22,7 @@ const WITH_IDS: &[&str] = &[
     r#"PUT /api/v1/plans/{plan} {"plan_name":"x"}"#,
     "DELETE /api/v1/plans/{plan}",
     "GET /api/v1/plans?business_id={bid}",
+    "POST /api/v1/customers/{customer}/keys/{key}/rotate",
     r#"POST /api/v1/check {"customer_id":"{customer}"}"#,
     r#"POST /api/v1/track {"customer_id":"{customer}","metric_name":"api_calls"}"#,
     "GET /api/v1/metrics/api_calls/history?customer_id={customer}",
@@ -300,4 +301,49 @@ fn a_key_can_end_itself_and_nothing_else() {
     // The others go on.
     assert_eq!(client.json("GET", "/api/v1/usage", &second, None).status, 200);
     assert_eq!(app.usage("customer_123"), 0);
+}
+
+#[test]
+fn a_rotated_key_has_a_successor_at_once_and_ends_with_its_grace() {
+    let app = TestApp::new();
+    let old = app.customer_key("customer_123");
+    let _id = app.limit("api_calls", 3, "monthly");
+    let target = Upstream::start();
+    let mut client = app.client();
+    let keys = "/api/v1/customers/customer_123/keys";
+    let id = app.business("GET", keys, None, 200)["keys"][0]["id"].as_str().unwrap().to_owned();
+    let rotate = |key: &str, body: &Value, status: u16| {
+        app.business("POST", &format!("{keys}/{key}/rotate"), Some(body), status)
+    };
+    let made = rotate(&id, &json!({"grace_seconds": 3_600}), 201);
+    assert_eq!(
+        (made["status"].as_str(), made["replaces"].as_str()),
+        (Some("created"), Some(id.as_str())),
+        "{made}"
+    );
+    assert!(made["old_key_expires_at"].is_string());
+    let new = made["api_key"].as_str().unwrap();
+    // Two keys of one customer share its usage, and the old one says when it ends.
+    let envelope = envelope(&target.url("/echo"), 1);
+    for (key, status) in [(old.as_str(), 200), (new, 200), (old.as_str(), 200), (new, 429)] {
+        let answer = call(&mut client, key, &envelope);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!(answer.header("x-tracktags-key-expires").is_some(), key == old);
+    }
+    let last = rotate(made["key_id"].as_str().unwrap(), &json!({"grace_seconds": 0}), 201);
+    for key in [old.as_str(), new] {
+        let refused = call(&mut client, key, &envelope);
+        assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_key"));
+    }
+    assert_eq!(call(&mut client, last["api_key"].as_str().unwrap(), &envelope).status, 429);
+    for (body, code) in [
+        (json!({"grace_seconds": -1}), "validation_failed"),
+        (json!({"grace_seconds": 2_592_001}), "validation_failed"),
+        (json!({"grace_seconds": 0.5}), "not_integral"),
+        (json!({"expires_at": "2020-01-01T00:00:00Z"}), "validation_failed"),
+        (json!({"grace": 1}), "unknown_field"),
+    ] {
+        assert_eq!(rotate(last["key_id"].as_str().unwrap(), &body, 400)["code"], code, "{body}");
+    }
+    assert_eq!(rotate("nothing", &json!({}), 404)["code"], "key_not_found");
 }

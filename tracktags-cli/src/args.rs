@@ -285,6 +285,20 @@ pub(crate) enum Keys {
         #[arg(long, value_name = "ID")]
         customer: Option<CustomerId>,
     },
+    /// Replace a key; the old one goes on for a while. The new one is shown once
+    Rotate {
+        /// Its id or name.
+        key: String,
+        /// It is a key of this customer; else of the business.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+        /// How long the old one goes on; a day where nothing is said, 0 ends it at once.
+        #[arg(long, value_name = "SECONDS")]
+        grace_seconds: Option<u32>,
+        /// The new one is refused from then on, such as 2026-12-31T00:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<Timestamp>,
+    },
     /// Check a key's form and checksum, without asking a server
     Check {
         /// The key; - reads it from standard input.

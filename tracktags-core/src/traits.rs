@@ -181,6 +181,28 @@ pub struct CreatedKey {
     pub record: KeyRecord,
 }
 
+/// How a key is replaced.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The id or name of the key.
+    pub key: String,
+    /// How long it goes on, in seconds; 0 ends it at once.
+    pub grace_seconds: i64,
+    /// The new key is refused from this instant on.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A key that took another's place.
+#[derive(Debug)]
+pub struct RotatedKey {
+    /// The new one.
+    pub created: CreatedKey,
+    /// The id of the old one.
+    pub replaces: String,
+    /// The old one is refused from this instant on.
+    pub old_expires_at: Timestamp,
+}
+
 /// What is shown of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
@@ -242,6 +264,12 @@ pub trait KeyStore: Send + Sync + 'static {
     /// # Errors
     /// `NotFound`; `Conflict` `AmbiguousKey`.
     fn key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord>;
+
+    /// Replaces a live key. The old one goes on for its grace, uncounted; one that was in grace before ends now.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict`: `AmbiguousKey`, `KeyLimitReached` (a key in grace, and no place for another).
+    fn rotate_key(&self, owner: KeyOwner, rotation: Rotation) -> StoreFuture<'_, RotatedKey>;
 
     /// Revokes a live key by id or name: it is refused from the next request on.
     ///

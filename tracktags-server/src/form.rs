@@ -149,6 +149,17 @@ impl Form {
         None
     }
 
+    /// A whole number of a range.
+    pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.take(name)?;
+        let advice = format!("must be a whole number from {} to {}", range.start(), range.end());
+        let number = self.numeral(name, &value, &advice)?;
+        if !range.contains(&number) {
+            self.problem(name, advice);
+        }
+        Some(number)
+    }
+
     /// A small whole number that may be cleared with `null`.
     pub(crate) fn number_change(&mut self, name: &str, range: RangeInclusive<u8>) -> Change<u8> {
         let value = match self.take(name) {

@@ -90,6 +90,9 @@ table! {
         GET Business keys::read_of_customer;
         DELETE Business keys::revoke_of_customer;
     }
+    "/api/v1/customers/{cid}/keys/{key}/rotate" | "/api/v1/businesses/{bid}/customers/{cid}/keys/{key}/rotate" => {
+        POST Business keys::rotate_of_customer;
+    }
     "/api/v1/keys/self" => {
         DELETE Caller keys::revoke_self;
     }
@@ -100,6 +103,9 @@ table! {
     "/api/v1/keys/{type}/{name}" | "/api/v1/businesses/{bid}/keys/{type}/{name}" => {
         GET Business keys::read;
         DELETE Business keys::revoke;
+    }
+    "/api/v1/keys/{type}/{name}/rotate" | "/api/v1/businesses/{bid}/keys/{type}/{name}/rotate" => {
+        POST Business keys::rotate;
     }
     "/api/v1/settings" | "/api/v1/businesses/{bid}/settings" => {
         GET Business accounts::read_settings;

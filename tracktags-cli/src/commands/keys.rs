@@ -19,6 +19,8 @@ const CREATED: View = View::Record(&[
     "business_id",
     "customer_id",
     "expires_at",
+    "replaces",
+    "old_key_expires_at",
     "warning",
 ]);
 const KEYS: View = View::List {
@@ -32,26 +34,32 @@ pub(crate) fn keys(command: Keys, output: &mut Output<'_>) -> Result<Option<Call
     Ok(Some(match command {
         Keys::Create { customer, name, description, expires_at } => {
             let credentials = description.map(|description| json!({"description": description}));
-            of_owner(Method::POST, customer.as_ref(), None, CREATED).with([
+            of_owner(Method::POST, customer.as_ref(), &[], CREATED).with([
                 ("key_name", name.map(Into::into)),
                 ("credentials", credentials),
                 ("expires_at", expires_at.map(|at| at.to_string().into())),
             ])
         }
-        Keys::List { customer, page } => of_owner(Method::GET, customer.as_ref(), None, KEYS).page(page),
-        Keys::Revoke { key, customer } => of_owner(Method::DELETE, customer.as_ref(), Some(&key), REVOKED),
+        Keys::List { customer, page } => of_owner(Method::GET, customer.as_ref(), &[], KEYS).page(page),
+        Keys::Revoke { key, customer } => of_owner(Method::DELETE, customer.as_ref(), &[&key], REVOKED),
+        Keys::Rotate { key, customer, grace_seconds, expires_at } => {
+            of_owner(Method::POST, customer.as_ref(), &[&key, "rotate"], CREATED).with([
+                ("grace_seconds", grace_seconds.map(Into::into)),
+                ("expires_at", expires_at.map(|at| at.to_string().into())),
+            ])
+        }
         Keys::Check { key } => return check(&key, output).map(|()| None),
     }))
 }
 
-fn of_owner(method: Method, customer: Option<&CustomerId>, key: Option<&str>, view: View) -> Call {
-    let path: Vec<&str> = match (customer, key) {
-        (Some(customer), None) => vec!["customers", customer.as_str(), "keys"],
-        (Some(customer), Some(key)) => vec!["customers", customer.as_str(), "keys", key],
-        (None, None) => vec!["keys"],
-        (None, Some(key)) => vec!["keys", "business", key],
+/// A call about an owner's keys; `rest` names one of them, and what to do with it.
+fn of_owner(method: Method, customer: Option<&CustomerId>, rest: &[&str], view: View) -> Call {
+    let path: Vec<&str> = match customer {
+        Some(customer) => vec!["customers", customer.as_str(), "keys"],
+        None if rest.is_empty() => vec!["keys"],
+        None => vec!["keys", "business"],
     };
-    Call::new(Who::Business, method, &path, view)
+    Call::new(Who::Business, method, &[&path, rest].concat(), view)
 }
 
 /// `keys check`: form and checksum, offline. Says nothing about whether a server knows the key.

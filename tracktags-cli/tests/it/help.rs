@@ -41,6 +41,7 @@ helps! {
     help_of_customers_create: "customers" "create";
     help_of_keys_create: "keys" "create";
     help_of_keys_check: "keys" "check";
+    help_of_keys_rotate: "keys" "rotate";
     help_of_plans_delete: "plans" "delete";
     help_of_limits_create: "limits" "create";
     help_of_limits_list: "limits" "list";

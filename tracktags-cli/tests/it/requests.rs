@@ -44,6 +44,12 @@ fn customers_and_keys_are_asked_for_as_the_api_reads_it() {
         ),
         (&["keys", "create"], "POST /api/v1/keys", json!({})),
         (&["keys", "list"], "GET /api/v1/keys", Value::Null),
+        (
+            &["keys", "rotate", "k", "--customer", "c", "--grace-seconds", "60"],
+            "POST /api/v1/customers/c/keys/k/rotate",
+            json!({"grace_seconds": 60}),
+        ),
+        (&["keys", "rotate", "my key/1"], "POST /api/v1/keys/business/my%20key%2F1/rotate", json!({})),
         (&["keys", "revoke", "my key/1"], "DELETE /api/v1/keys/business/my%20key%2F1", Value::Null),
         (&["keys", "revoke", "k", "--customer", "c"], "DELETE /api/v1/customers/c/keys/k", Value::Null),
     ]);

@@ -1,4 +1,4 @@
-//! Keys of businesses and customers: made (and shown once), listed, read, revoked.
+//! Keys of businesses and customers: made (and shown once), listed, read, replaced, revoked.
 
 use super::accounts::customer_in_path;
 use super::{Answer, Shape, shape};
@@ -11,12 +11,16 @@ use actix_web::HttpResponse;
 use serde_json::{Value, json};
 use tracktags_core::accounts::CustomerId;
 use tracktags_core::error::Entity;
-use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey};
+use tracktags_core::time::Timestamp;
+use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Rotation};
 
 const WARNING: &str = "Save this key securely. It will not be shown again";
 const BUSINESS_TYPE: &str = "business";
 const CUSTOMER_TYPE: &str = "customer_api";
 const DESCRIPTION_CHARS_MAX: usize = 1_000;
+/// How long a replaced key goes on, in seconds: a day, where nothing is said; thirty at most.
+const GRACE_SECONDS: i64 = 86_400;
+const GRACE_SECONDS_MAX: i64 = 2_592_000;
 
 fn shown(key: KeyRecord) -> Shape {
     let is_customers = key.customer.is_some();
@@ -35,19 +39,55 @@ fn shown(key: KeyRecord) -> Shape {
     }
 }
 
-/// The fields of a new key.
-fn new_key(form: &mut Form, input: &Input, owner: KeyOwner, key_type: &str, name_chars_max: usize) -> NewKey {
-    form.word("key_type", &[(key_type, ())]);
+/// When a new key ends, if it does.
+fn end_of(form: &mut Form, input: &Input) -> Option<Timestamp> {
     let expires_at = set(form.time_change("expires_at"));
     if expires_at.is_some_and(|expires_at| expires_at <= input.app.clock.now()) {
         form.problem("expires_at", "must be in the future");
     }
+    expires_at
+}
+
+/// The fields of a new key.
+fn new_key(form: &mut Form, input: &Input, owner: KeyOwner, key_type: &str, name_chars_max: usize) -> NewKey {
+    form.word("key_type", &[(key_type, ())]);
     NewKey {
         owner,
         key_name: form.optional_text("key_name", 1..=name_chars_max),
         description: form.string_in_object("credentials", "description", 0..=DESCRIPTION_CHARS_MAX),
-        expires_at,
+        expires_at: end_of(form, input),
     }
+}
+
+/// A key just made, as it is shown once.
+fn shown_once(owner: &KeyOwner, created: &CreatedKey) -> Shape {
+    let CreatedKey { plain, record } = created;
+    match owner {
+        KeyOwner::Customer(_, customer) => shape! {
+            "status": "created",
+            "api_key": plain.expose(),
+            "customer_id": customer,
+            "key_id": record.id,
+            "key_name": record.key_name,
+            "expires_at": record.expires_at,
+            "warning": WARNING,
+        },
+        KeyOwner::Business(business) => shape! {
+            "api_key": plain.expose(),
+            "key_id": record.id,
+            "key_name": record.key_name,
+            "key_type": BUSINESS_TYPE,
+            "business_id": business,
+            "expires_at": record.expires_at,
+            "warning": WARNING,
+        },
+    }
+}
+
+async fn make(input: &Input, new: NewKey) -> Answer {
+    let owner = new.owner.clone();
+    let created = input.app.store.create_key(new).await?;
+    Ok(HttpResponse::Created().json(shown_once(&owner, &created)))
 }
 
 /// `POST …/customers/{cid}/keys`
@@ -56,37 +96,44 @@ pub(crate) async fn create_for_customer(business: Business, mut input: Input) ->
     // An unknown customer is created, so an id against the grammar is a bad request here.
     let customer = CustomerId::parse(&input.segment("cid"));
     let customer = customer.map_err(|error| ApiError::field("customer_id", error.to_string()))?;
-    let owner = KeyOwner::Customer(business.id, customer.clone());
+    let owner = KeyOwner::Customer(business.id, customer);
     let new = new_key(&mut form, &input, owner, CUSTOMER_TYPE, 100);
     form.finish()?;
-    let CreatedKey { plain, record } = input.app.store.create_key(new).await?;
-    Ok(HttpResponse::Created().json(shape! {
-        "status": "created",
-        "api_key": plain.expose(),
-        "customer_id": customer,
-        "key_id": record.id,
-        "key_name": record.key_name,
-        "expires_at": record.expires_at,
-        "warning": WARNING,
-    }))
+    make(&input, new).await
 }
 
 /// `POST …/keys`
 pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
     let mut form = input.form().await?;
-    let owner = KeyOwner::Business(business.id.clone());
-    let new = new_key(&mut form, &input, owner, BUSINESS_TYPE, 50);
+    let new = new_key(&mut form, &input, KeyOwner::Business(business.id), BUSINESS_TYPE, 50);
     form.finish()?;
-    let CreatedKey { plain, record } = input.app.store.create_key(new).await?;
-    Ok(HttpResponse::Created().json(shape! {
-        "api_key": plain.expose(),
-        "key_id": record.id,
-        "key_name": record.key_name,
-        "key_type": BUSINESS_TYPE,
-        "business_id": business.id,
-        "expires_at": record.expires_at,
-        "warning": WARNING,
-    }))
+    make(&input, new).await
+}
+
+/// Puts a new key in the place of `key`.
+async fn rotate_key(mut input: Input, owner: KeyOwner, key: String) -> Answer {
+    let mut form = input.form().await?;
+    let grace_seconds = form.number("grace_seconds", 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS);
+    let expires_at = end_of(&mut form, &input);
+    form.finish()?;
+    let rotation = Rotation { key, grace_seconds, expires_at };
+    let rotated = input.app.store.rotate_key(owner.clone(), rotation).await?;
+    let old = shape! {"replaces": rotated.replaces, "old_key_expires_at": rotated.old_expires_at};
+    Ok(HttpResponse::Created().json(shown_once(&owner, &rotated.created).and(old)))
+}
+
+/// `POST …/keys/{type}/{name}/rotate`
+pub(crate) async fn rotate(business: Business, input: Input) -> Answer {
+    let owner = owner_by_type(business, &input)?;
+    let key = input.segment("name");
+    rotate_key(input, owner, key).await
+}
+
+/// `POST …/customers/{cid}/keys/{key}/rotate`
+pub(crate) async fn rotate_of_customer(business: Business, input: Input) -> Answer {
+    let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
+    let key = input.segment("key");
+    rotate_key(input, owner, key).await
 }
 
 /// `GET …/keys`

@@ -19,28 +19,28 @@ use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Page, PageRequest};
 
 /// Live keys of a business, and of a customer.
-const KEYS_MAX: i64 = 2;
+pub(super) const KEYS_MAX: i64 = 2;
 
 /// A key's row as it is looked at here.
-#[derive(Queryable)]
+#[derive(Clone, Queryable)]
 pub(crate) struct KeyRow {
-    seq: i64,
-    id: String,
-    key_name: String,
-    description: Option<String>,
+    pub(super) seq: i64,
+    pub(super) id: String,
+    pub(super) key_name: String,
+    pub(super) description: Option<String>,
     hint: String,
-    slot: Option<i64>,
+    pub(super) slot: Option<i64>,
     created_at: String,
-    expires_at: Option<String>,
+    pub(super) expires_at: Option<String>,
 }
 
 impl KeyRow {
     /// Not past its end. An end that cannot be read has passed.
-    fn is_live(&self, now: Timestamp) -> bool {
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
         self.expires_at.as_deref().is_none_or(|at| read_time(at).is_some_and(|at| now < at))
     }
 
-    fn record(self, owner: &KeyOwner, now: Timestamp) -> KeyRecord {
+    pub(super) fn record(self, owner: &KeyOwner, now: Timestamp) -> KeyRecord {
         KeyRecord {
             is_active: self.is_live(now),
             id: self.id,
@@ -151,12 +151,26 @@ pub(crate) fn create_key(
         let id = live.first().map(|row| row.id.clone()).unwrap_or_default();
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyLimitReached, id));
     };
+    if let Some(other) =
+        live.iter().find(|row| row.slot.is_some() && Some(&row.key_name) == key_name.as_ref())
+    {
+        return Err(StoreError::conflict(Entity::Key, Conflict::KeyNameTaken, other.id.clone()));
+    }
+    make(conn, now, secrets, NewKey { owner, key_name, description, expires_at }, slot)
+}
+
+/// Makes a key in a free slot; its name is its id where none is given.
+pub(super) fn make(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    secrets: &Secrets,
+    key: NewKey,
+    slot: i64,
+) -> Result<CreatedKey, StoreError> {
+    let NewKey { owner, key_name, description, expires_at } = key;
     let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| StoreError::Backend(Box::new(error)))?;
     let id = format!("key_{:032x}", rng.random::<u128>());
     let key_name = key_name.unwrap_or_else(|| id.clone());
-    if let Some(other) = live.iter().find(|row| row.slot.is_some() && row.key_name == key_name) {
-        return Err(StoreError::conflict(Entity::Key, Conflict::KeyNameTaken, other.id.clone()));
-    }
     let (business, customer, plain) = match &owner {
         KeyOwner::Business(business) => (business, None, PlainKey::for_business(&mut rng)),
         KeyOwner::Customer(business, customer) => {
@@ -176,18 +190,18 @@ pub(crate) fn create_key(
         created_at: now,
         expires_at,
     };
-    insert(conn, &owner, &record, &hash, secrets.hash_alg(), &row_mac, slot)?;
+    insert(conn, &owner, &record, hash.as_bytes(), secrets.hash_alg(), &row_mac, Some(slot))?;
     Ok(CreatedKey { plain, record })
 }
 
-fn insert(
+pub(super) fn insert(
     conn: &mut SqliteConnection,
     owner: &KeyOwner,
     record: &KeyRecord,
-    hash: &KeyHash,
+    hash: &[u8],
     hash_alg: &str,
     row_mac: &[u8; 32],
-    slot: i64,
+    slot: Option<i64>,
 ) -> Result<(), StoreError> {
     let (created_at, expires_at) = (time_text(record.created_at), record.expires_at.map(time_text));
     macro_rules! values {
@@ -197,7 +211,7 @@ fn insert(
                 $table::business_id.eq($business.as_str()),
                 $table::key_name.eq(&record.key_name),
                 $table::description.eq(record.description.as_deref()),
-                $table::key_hash.eq(hash.as_bytes().as_slice()),
+                $table::key_hash.eq(hash),
                 $table::hash_alg.eq(hash_alg),
                 $table::hint.eq(&record.hint),
                 $table::row_mac.eq(row_mac.as_slice()),
@@ -216,6 +230,26 @@ fn insert(
             .execute(conn),
     }
     .map(drop)
+    .map_err(store_error)
+}
+
+/// Takes a row out, to be written anew; hands back its hash and how that was made.
+pub(super) fn taken_out(
+    conn: &mut SqliteConnection,
+    owner: &KeyOwner,
+    seq: i64,
+) -> Result<(Vec<u8>, String), StoreError> {
+    macro_rules! take_out {
+        ($table:ident) => {
+            diesel::delete($table::table.find(seq))
+                .returning(($table::key_hash, $table::hash_alg))
+                .get_result(conn)
+        };
+    }
+    match owner {
+        KeyOwner::Business(_) => take_out!(business_keys),
+        KeyOwner::Customer(..) => take_out!(customer_keys),
+    }
     .map_err(store_error)
 }
 
@@ -239,6 +273,17 @@ fn require_owner(conn: &mut SqliteConnection, owner: &KeyOwner) -> Result<(), St
     }
 }
 
+/// Every live row of an owner, those in their grace too.
+pub(super) fn live(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    owner: &KeyOwner,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let mut live = standing(conn, owner, 0, ROWS_MAX)?;
+    live.retain(|row| row.is_live(now));
+    Ok(live)
+}
+
 /// The live keys of an owner, oldest first.
 pub(crate) fn keys(
     conn: &mut SqliteConnection,
@@ -253,15 +298,14 @@ pub(crate) fn keys(
 }
 
 /// The one live row of this id, else of this name.
-fn find(
+pub(super) fn find(
     conn: &mut SqliteConnection,
     now: Timestamp,
     owner: &KeyOwner,
     id_or_name: &str,
 ) -> Result<KeyRow, StoreError> {
     require_owner(conn, owner)?;
-    let mut live = standing(conn, owner, 0, ROWS_MAX)?;
-    live.retain(|row| row.is_live(now));
+    let mut live = live(conn, now, owner)?;
     if let Some(at) = live.iter().position(|row| row.id == id_or_name) {
         return Ok(live.swap_remove(at));
     }
@@ -290,17 +334,29 @@ pub(crate) fn revoke_key(
     id_or_name: &str,
 ) -> Result<KeyRecord, StoreError> {
     let row = find(conn, now, owner, id_or_name)?;
+    revoke(conn, now, owner, row.seq)?;
+    let mut record = row.record(owner, now);
+    record.is_active = false;
+    Ok(record)
+}
+
+pub(super) fn revoke(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    owner: &KeyOwner,
+    seq: i64,
+) -> Result<(), StoreError> {
     let at = time_text(now);
     // The trigger would erase proof and slot too; said here as well, since all rests on it.
     match owner {
-        KeyOwner::Business(_) => diesel::update(business_keys::table.find(row.seq))
+        KeyOwner::Business(_) => diesel::update(business_keys::table.find(seq))
             .set((
                 business_keys::revoked_at.eq(at),
                 business_keys::row_mac.eq(None::<Vec<u8>>),
                 business_keys::slot.eq(None::<i64>),
             ))
             .execute(conn),
-        KeyOwner::Customer(..) => diesel::update(customer_keys::table.find(row.seq))
+        KeyOwner::Customer(..) => diesel::update(customer_keys::table.find(seq))
             .set((
                 customer_keys::revoked_at.eq(at),
                 customer_keys::row_mac.eq(None::<Vec<u8>>),
@@ -308,10 +364,8 @@ pub(crate) fn revoke_key(
             ))
             .execute(conn),
     }
-    .map_err(store_error)?;
-    let mut record = row.record(owner, now);
-    record.is_active = false;
-    Ok(record)
+    .map(drop)
+    .map_err(store_error)
 }
 
 /// What a hash's row says, whatever that is worth: to be proved by `terms::identify`.

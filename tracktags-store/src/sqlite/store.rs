@@ -3,7 +3,7 @@
 use super::connection::Readers;
 use super::identify::Lane;
 use super::writer::Jobs;
-use super::{accounts, history, keys, limits, metrics, terms};
+use super::{accounts, history, keys, limits, metrics, rotate, terms};
 use crate::admission::Admission;
 use crate::cache::Caches;
 use crate::secrets::Secrets;
@@ -23,7 +23,8 @@ use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
     AccountStore, AccountUsage, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery, HistoryQuery,
     KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricUsage, NewBusiness,
-    NewKey, NewLimit, Page, PageRequest, PlanFields, SettingsChange, StoreFuture, TermsStore,
+    NewKey, NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation, SettingsChange, StoreFuture,
+    TermsStore,
 };
 
 /// The store of one node.
@@ -133,6 +134,11 @@ impl KeyStore for SqliteStore {
 
     fn key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord> {
         self.read(move |conn, now| keys::key(conn, now, &owner, &id_or_name))
+    }
+
+    fn rotate_key(&self, owner: KeyOwner, rotation: Rotation) -> StoreFuture<'_, RotatedKey> {
+        let secrets = self.secrets.clone();
+        self.change(move |conn, now| rotate::rotate_key(conn, now, &secrets, owner, &rotation))
     }
 
     fn revoke_key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord> {

@@ -3,11 +3,13 @@
 use super::*;
 use crate::secrets::Secrets;
 use crate::sqlite::accounts::{create_customer, delete_customer};
-use crate::sqlite::{keys, terms};
+use crate::sqlite::{keys, rotate, terms};
 use tracktags_core::accounts::Identity;
 use tracktags_core::error::{Conflict, StoreError};
 use tracktags_core::keys::KeyHash;
-use tracktags_core::traits::{CreatedKey, CustomerFields, KeyOwner, NewKey, PageRequest};
+use tracktags_core::traits::{
+    CreatedKey, CustomerFields, KeyOwner, NewKey, PageRequest, RotatedKey, Rotation,
+};
 
 const ALL: PageRequest = PageRequest { after: None, count_max: 500 };
 
@@ -235,4 +237,64 @@ fn t40_a_sql_writer_forges_no_keys() {
         assert_eq!(who_at(conn, day(1), &secrets(), chosen, Some("c1")), None, "{mac}");
     }
     assert!(who(conn, &donor, Some("c1")).is_some());
+}
+
+fn rotated(conn: &mut SqliteConnection, owner: KeyOwner, key: &str, grace_seconds: i64) -> RotatedKey {
+    let rotation = Rotation { key: key.to_owned(), grace_seconds, expires_at: None };
+    rotate::rotate_key(conn, day(1), &secrets(), owner, &rotation).unwrap()
+}
+
+#[test]
+fn a_replaced_key_goes_on_for_its_grace_and_no_longer() {
+    for owner in [of_customer("c1"), of_business()] {
+        let conn = &mut two_businesses();
+        let claimed = matches!(owner, KeyOwner::Customer(..)).then_some("c1");
+        let first = make(conn, owner.clone());
+        let second = make(conn, owner.clone());
+        let third = rotated(conn, owner.clone(), &first.record.id, 60);
+        assert_eq!((&third.replaces, third.old_expires_at), (&first.record.id, day(1).plus_seconds(60)));
+        // Its name was its id; the new one's is its own.
+        assert_eq!(third.created.record.key_name, third.created.record.id);
+        for key in [&first, &second, &third.created] {
+            assert!(who(conn, key, claimed).is_some());
+        }
+        let ended = day(1).plus_seconds(60);
+        assert!(who_at(conn, ended, &secrets(), hash(&first), claimed).is_none());
+        assert!(who_at(conn, ended, &secrets(), hash(&third.created), claimed).is_some());
+        // Two are counted, the one in grace is not; there is no place for a third.
+        let listed = keys::keys(conn, day(1), &owner, ALL).unwrap().items;
+        assert_eq!(listed.len(), 3);
+        assert_eq!(
+            conflict(keys::create_key(conn, day(1), &secrets(), new(owner.clone()))),
+            Conflict::KeyLimitReached
+        );
+        // Rotating again ends the older grace; without grace the old one ends at once.
+        let fourth = rotated(conn, owner.clone(), &second.record.id, 60);
+        assert!(who(conn, &first, claimed).is_none() && who(conn, &second, claimed).is_some());
+        let fifth = rotated(conn, owner.clone(), &fourth.created.record.id, 0);
+        assert!(who(conn, &second, claimed).is_none() && who(conn, &fourth.created, claimed).is_none());
+        assert_eq!(fifth.old_expires_at, day(1));
+        for key in [&third.created, &fifth.created] {
+            assert!(who(conn, key, claimed).is_some());
+        }
+        let gone = Rotation { key: first.record.id.clone(), grace_seconds: 0, expires_at: None };
+        let refused = rotate::rotate_key(conn, day(1), &secrets(), owner, &gone);
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_name_goes_on_and_an_end_is_never_put_off() {
+    let conn = &mut two_businesses();
+    let ends_at = day(1).plus_seconds(30);
+    let named = NewKey { key_name: Some("ci".into()), expires_at: Some(ends_at), ..new(of_business()) };
+    let first = keys::create_key(conn, day(1), &secrets(), named).unwrap();
+    let second = rotated(conn, of_business(), "ci", 3_600);
+    assert_eq!((second.created.record.key_name.as_str(), second.old_expires_at), ("ci", ends_at));
+    assert!(who_at(conn, ends_at, &secrets(), hash(&first), None).is_none());
+    // Both bear the name while the old one is in grace, so it takes the id to say which.
+    assert_eq!(conflict(keys::key(conn, day(1), &of_business(), "ci")), Conflict::AmbiguousKey);
+    // The one in grace can be replaced too, while there is a place.
+    let third = rotated(conn, of_business(), &first.record.id, 0);
+    assert!(who(conn, &first, None).is_none() && who(conn, &third.created, None).is_some());
 }
