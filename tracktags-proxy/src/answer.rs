@@ -99,7 +99,7 @@ impl Stream for Answer {
 /// The connection's side of the body.
 struct Source {
     body: BodyStream<Incoming>,
-    /// Given back at the end of the body, and only there.
+    /// Given back at the end of the body, and only there (`answers-stay-apart`).
     lease: Option<Lease>,
     deadline: Instant,
     /// Made when the body first has to be waited for.

@@ -1,7 +1,7 @@
 //! Connections that wait for their next request: kept by the thread that opened them, for one class of targets.
 //!
 //! A connection comes here only when the answer on it was read to its end and its framing held; whatever ended
-//! otherwise is closed, so no byte of one answer is ever taken for the next one's.
+//! otherwise is closed. Keeps `answers-stay-apart`.
 
 use crate::forward::OutgoingBody;
 use crate::meter::Allowance;
