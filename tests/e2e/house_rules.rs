@@ -333,6 +333,7 @@ fn the_invariants_are_all_explained() {
         "unsettled-stays-counted",
         "only-checked-addresses",
         "secrets-never-leave",
+        "answers-stay-apart",
     ];
     for name in known {
         assert!(explained.contains(name), "ARCHITECTURE.md does not explain {name}");
