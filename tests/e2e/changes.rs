@@ -177,6 +177,7 @@ fn no_change_loses_the_windows_usage() {
 #[test]
 fn plain_sql_gets_through_a_saturated_engine() {
     const UPDATES: usize = 100;
+    const PASSED_BETWEEN: usize = 10;
     let app = TestApp::new();
     let target = Upstream::start();
     let id = app.limit("api_calls", 100_000_000, "yearly");
@@ -194,6 +195,11 @@ fn plain_sql_gets_through_a_saturated_engine() {
         app.node.sql(&format!("UPDATE plan_limits SET limit_value = {value} WHERE id = '{id}'"));
         waits.push(began.elapsed());
         largest = largest.max(app.node.wal_bytes());
+        // Calls get through between any two updates, however fast those follow each other on this machine.
+        let before = target.count();
+        wait_until("calls get through", Duration::from_secs(20), || {
+            target.count() >= before + PASSED_BETWEEN
+        });
     }
     let tally = load.stop();
     waits.sort();
@@ -201,6 +207,6 @@ fn plain_sql_gets_through_a_saturated_engine() {
     println!("{UPDATES} updates, p50 {:?}, p99 {p99:?}, log {largest} bytes, {tally:?}", waits[UPDATES / 2]);
     assert!(p99 <= Duration::from_secs(2), "{p99:?}");
     assert!(largest < 64 << 20, "{largest}");
-    assert!(tally.allowed > 1_000 && tally.unknown == 0, "{tally:?}");
+    assert!(tally.allowed >= UPDATES * PASSED_BETWEEN && tally.unknown == 0, "{tally:?}");
     app.node.verify();
 }
