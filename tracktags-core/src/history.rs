@@ -5,6 +5,7 @@
 
 use crate::metrics::{Operation, words};
 use crate::time::Timestamp;
+use crate::usage::Entry;
 use crate::windows::{Calendar, Period, Span};
 
 words! {
@@ -36,6 +37,13 @@ pub struct Hour {
     pub start: Timestamp,
     /// How its units add up.
     pub operation: Operation,
+    /// What came to pass in it.
+    pub gain: Gain,
+}
+
+/// What an hour, or several together, gained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gain {
     /// The value of the operation; for AVG the sum of the samples.
     pub units: i64,
     /// Samples; kept for MAX, MIN, LAST and AVG only.
@@ -117,10 +125,11 @@ impl Point {
     }
 }
 
-impl Hour {
-    /// Both together; `later` follows.
-    fn followed_by(self, later: &Self) -> Self {
-        let units = match later.operation {
+impl Gain {
+    /// Both together; `later` follows this.
+    #[must_use]
+    pub fn merged(self, operation: Operation, later: Self) -> Self {
+        let units = match operation {
             Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(later.units),
             // Of samples, and only where there are any: an hour may hold refusals alone.
             Operation::Max | Operation::Min | Operation::Last if later.samples == 0 => self.units,
@@ -130,8 +139,6 @@ impl Hour {
             Operation::Last => later.units,
         };
         Self {
-            start: self.start,
-            operation: later.operation,
             units,
             samples: self.samples.saturating_add(later.samples),
             overage: self.overage.saturating_add(later.overage),
@@ -139,10 +146,32 @@ impl Hour {
         }
     }
 
+    /// Adds what an entry of its hour says.
+    pub fn add(&mut self, entry: &Entry) {
+        self.units = match entry.operation {
+            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(entry.units),
+            Operation::Max => self.units.max(entry.units),
+            Operation::Min if self.samples > 0 => self.units.min(entry.units),
+            Operation::Min | Operation::Last => entry.units,
+        };
+        self.samples = self.samples.saturating_add(entry.samples);
+        // One figure an hour: what lies beyond the widest limit that keeps overage.
+        let overage = entry.overage.iter().copied().max_by_key(|overage| overage.abs());
+        self.overage = self.overage.saturating_add(overage.unwrap_or_default());
+    }
+}
+
+impl Hour {
+    /// Both together; `later` follows.
+    fn followed_by(self, later: &Self) -> Self {
+        Self { operation: later.operation, gain: self.gain.merged(later.operation, later.gain), ..self }
+    }
+
     const fn point(self, span: Span) -> Point {
-        let is_mean = matches!(self.operation, Operation::Avg) && self.samples > 0;
-        let value = if is_mean { self.units.div_euclid(self.samples) } else { self.units };
-        Point { span, value, overage: self.overage, denied: self.denied }
+        let Gain { units, samples, overage, denied } = self.gain;
+        let is_mean = matches!(self.operation, Operation::Avg) && samples > 0;
+        let value = if is_mean { units.div_euclid(samples) } else { units };
+        Point { span, value, overage, denied }
     }
 }
 
@@ -155,7 +184,7 @@ mod tests {
     }
 
     fn hour(start: Timestamp, operation: Operation, units: i64, samples: i64) -> Hour {
-        Hour { start, operation, units, samples, overage: 0, denied: 0 }
+        Hour { start, operation, gain: Gain { units, samples, ..Gain::default() } }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::schema::usage_history;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use tracktags_core::error::StoreError;
-use tracktags_core::history::Hour;
+use tracktags_core::history::{Gain, Hour};
 use tracktags_core::metrics::Operation;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{Accounts, HistoryQuery};
@@ -76,9 +76,6 @@ fn read(row: HourRow) -> Result<Hour, StoreError> {
     Ok(Hour {
         start: Timestamp::from_seconds(row.bucket),
         operation: Operation::from_word(&row.operation).ok_or_else(unknown)?,
-        units: row.units,
-        samples: row.samples,
-        overage: row.overage,
-        denied: row.denied,
+        gain: Gain { units: row.units, samples: row.samples, overage: row.overage, denied: row.denied },
     })
 }

@@ -19,7 +19,7 @@ use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Page, PageRequest};
 
 /// Live keys of a business, and of a customer.
-pub(super) const KEYS_MAX: i64 = 2;
+const KEYS_MAX: i64 = 2;
 
 /// A key's row as it is looked at here.
 #[derive(Clone, Queryable)]
@@ -146,8 +146,7 @@ pub(crate) fn create_key(
     for row in expired.iter().filter(|row| row.slot.is_some()) {
         free_slot(conn, &owner, row.seq)?;
     }
-    let taken = |slot: i64| live.iter().any(|row| row.slot == Some(slot));
-    let Some(slot) = (1..=KEYS_MAX).find(|slot| !taken(*slot)) else {
+    let Some(slot) = slot_left(&live) else {
         let id = live.first().map(|row| row.id.clone()).unwrap_or_default();
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyLimitReached, id));
     };
@@ -157,6 +156,11 @@ pub(crate) fn create_key(
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyNameTaken, other.id.clone()));
     }
     make(conn, now, secrets, NewKey { owner, key_name, description, expires_at }, slot)
+}
+
+/// A slot that none of these rows holds.
+pub(super) fn slot_left(live: &[KeyRow]) -> Option<i64> {
+    (1..=KEYS_MAX).find(|slot| live.iter().all(|row| row.slot != Some(*slot)))
 }
 
 /// Makes a key in a free slot; its name is its id where none is given.

@@ -10,21 +10,13 @@ use diesel::SqliteConnection;
 use smallvec::SmallVec;
 use tracktags_core::batch::Counters;
 use tracktags_core::error::StoreError;
+use tracktags_core::history::Gain;
 use tracktags_core::metrics::Operation;
 use tracktags_core::time::Timestamp;
 use tracktags_core::usage::{Counter, CounterKey, CounterMap, Entry};
 
 /// Denials noted between two folds at most; more are not counted, since they are best effort.
 const DENIED_MAX: usize = 100_000;
-
-/// What one hour of history gained since the last fold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Gain {
-    pub(crate) units: i64,
-    pub(crate) samples: i64,
-    pub(crate) overage: i64,
-    pub(crate) denied: i64,
-}
 
 /// What of a counter is not folded yet.
 #[derive(Clone, Debug)]
@@ -55,40 +47,6 @@ impl Unfolded {
         if let Some(gain) = self.hour(entry.bucket, entry.operation) {
             gain.add(entry);
         }
-    }
-}
-
-impl Gain {
-    /// What an hour has when `later` follows this.
-    pub(crate) fn merged(self, operation: Operation, later: Self) -> Self {
-        let units = match operation {
-            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(later.units),
-            // Of samples, and only where there are any.
-            _ if later.samples == 0 => self.units,
-            _ if self.samples == 0 => later.units,
-            Operation::Max => self.units.max(later.units),
-            Operation::Min => self.units.min(later.units),
-            Operation::Last => later.units,
-        };
-        Self {
-            units,
-            samples: self.samples.saturating_add(later.samples),
-            overage: self.overage.saturating_add(later.overage),
-            denied: self.denied.saturating_add(later.denied),
-        }
-    }
-
-    fn add(&mut self, entry: &Entry) {
-        self.units = match entry.operation {
-            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(entry.units),
-            Operation::Max => self.units.max(entry.units),
-            Operation::Min if self.samples > 0 => self.units.min(entry.units),
-            Operation::Min | Operation::Last => entry.units,
-        };
-        self.samples = self.samples.saturating_add(entry.samples);
-        // One figure an hour: what lies beyond the widest limit that keeps overage.
-        let overage = entry.overage.iter().copied().max_by_key(|overage| overage.abs());
-        self.overage = self.overage.saturating_add(overage.unwrap_or_default());
     }
 }
 

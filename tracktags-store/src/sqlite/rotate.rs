@@ -3,7 +3,7 @@
 //! A key in its grace holds no slot, so it is not counted; only one of an owner's is in grace. Its new end is part of
 //! what its row's proof covers, and a proof is given once, with the row: so the row is written anew.
 
-use super::keys::{self, KEYS_MAX, KeyRow};
+use super::keys::{self, KeyRow};
 use super::rows::read_time;
 use crate::secrets::{KeyFacts, Secrets};
 use diesel::SqliteConnection;
@@ -22,8 +22,7 @@ pub(crate) fn rotate_key(
     let old = keys::find(conn, now, &owner, &rotation.key)?;
     let live = keys::live(conn, now, &owner)?;
     // One in grace that is rotated itself needs a place for what replaces it.
-    let taken = |slot: i64| live.iter().any(|row| row.slot == Some(slot));
-    let Some(slot) = old.slot.or_else(|| (1..=KEYS_MAX).find(|slot| !taken(*slot))) else {
+    let Some(slot) = old.slot.or_else(|| keys::slot_left(&live)) else {
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyLimitReached, old.id));
     };
     for older in live.iter().filter(|row| row.slot.is_none() && row.id != old.id) {

@@ -1,11 +1,12 @@
 //! Rows of usage: the ledger, the counters and the history it folds into, and how far the folds are.
 
 use super::error::store_error;
-use super::live::{Gain, Unfolded};
+use super::live::Unfolded;
 use super::schema::{counters, ledger_position, usage_history, usage_ledger};
 use diesel::prelude::*;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
 use tracktags_core::error::StoreError;
+use tracktags_core::history::Gain;
 use tracktags_core::time::Timestamp;
 use tracktags_core::usage::CounterKey;
 
