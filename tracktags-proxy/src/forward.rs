@@ -8,12 +8,10 @@ use crate::connect::{Guard, Stream};
 use crate::decode::Decoder;
 use crate::headers;
 use crate::meter::{Allowance, Metered};
-use crate::pool::{Lease, Pool, Sender};
-use bytes::Bytes;
+use crate::pool::{Lease, OutgoingBody, Pool, Sender};
 use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -24,9 +22,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tracktags_core::error::{Cause, Phase, UpstreamError};
 use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, RequestBody, Target};
-
-/// The body of a request as it is sent.
-pub(crate) type OutgoingBody = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Cause>>;
 
 /// How connections of one class are opened and kept, on this thread.
 pub(crate) struct Origins {

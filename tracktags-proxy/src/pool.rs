@@ -3,19 +3,24 @@
 //! A connection comes here only when the answer on it was read to its end and its framing held; whatever ended
 //! otherwise is closed. Keeps `answers-stay-apart`.
 
-use crate::forward::OutgoingBody;
 use crate::meter::Allowance;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Either, Full};
 use hyper::client::conn::http1::SendRequest;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
+use tracktags_core::error::Cause;
 use tracktags_core::upstreams::Target;
 
 /// Idle connections of one thread and class at most, whatever their origins.
 const IDLE_MAX: usize = 4_096;
 
+/// The body of a request as it is sent.
+pub(crate) type OutgoingBody = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Cause>>;
 /// The sending half of a connection.
 pub(crate) type Sender = SendRequest<OutgoingBody>;
 
