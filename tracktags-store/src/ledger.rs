@@ -1,13 +1,14 @@
 //! How a batch's entries and a counter's state are packed: one row a batch.
 //!
 //! **Format 1.** A row is the byte `1`, the number of entries, the entries, and the CRC-32 (ISO-HDLC, little endian)
-//! of all before it. Numbers are LEB128 varints, signed ones zigzag; a text is its length and its bytes; a name is its
-//! length plus one and its bytes, or 0 for that of the entry before. An entry:
+//! of all before it. Numbers are LEB128 varints, signed ones zigzag. A name is its length plus one and its bytes, or 0
+//! for that of the entry before. What neighbours share is written once, so a row of a busy moment takes about 45 bytes
+//! an entry, and several rows fit a page: fewer pages to sync.
 //!
-//! | field | as |
+//! | field of an entry | as |
 //! |---|---|
 //! | business | name |
-//! | customer (empty: the business's own account) | text |
+//! | customer (empty: the business's own account) | how many bytes it shares with the one before, the length of the rest, the rest |
 //! | metric | name |
 //! | kind, operation | their place in `EntryKind::ALL`, `Operation::ALL` |
 //! | number, take | varint |
@@ -15,17 +16,21 @@
 //! | bucket | seconds after `at`, signed |
 //! | units, samples | signed, varint |
 //! | overage | a byte of bits, then a signed number for each that is set |
-//! | state | its length and the packed counter |
+//! | state | the counter, against its base |
 //!
-//! A packed counter: `changed_at` (microseconds, 8 bytes little endian), `cut` (8 bytes), `entry`, `since`,
-//! `level_since`, a byte of bits saying which of the windows and (last) the level have overage, one saying which
-//! have samples; then for each window its end (seconds after `changed_at`, signed) and units; the level's units; and
-//! overage and samples where the bits say so.
+//! A counter is packed against a base, which it mostly agrees with: in a row the entry's instant, its number and the
+//! state of the entry before; by itself zeros. It is: `changed_at` (microseconds after the base's instant, signed);
+//! `entry` (after the base's number, signed); `since`, `level_since`; a byte of bits saying which windows end
+//! elsewhere than the base's and (the highest) that it was cut otherwise; one saying which of the windows and (after
+//! them) the level have overage; one saying which have samples. Then `cut` (8 bytes little endian) and the ends
+//! (seconds after `changed_at`, signed), where their bits say so; the units of each window and of the level; overage
+//! and samples where their bits say so.
 
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
 use tracktags_core::metrics::Operation;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{Counter, CounterKey, Entry, EntryKind, NO_OVERAGE, RunningWindow, Tally};
+use tracktags_core::usage::{Counter, CounterKey, Entry, EntryKind, NO_OVERAGE, Tally};
+use tracktags_core::windows::WINDOWS;
 
 /// The format written.
 const FORMAT: u8 = 1;
@@ -36,7 +41,10 @@ const CHECKSUM_BYTES: usize = 4;
 #[error("not a ledger row: {0}")]
 pub struct LedgerError(pub(crate) &'static str);
 
-/// A counter as it is kept in memory and in rows: about 60 bytes.
+/// The bit that says that a counter was cut otherwise than its base.
+const CUT_BIT: u8 = 1 << WINDOWS;
+
+/// A counter as it is kept in memory and in its own row: about 60 bytes.
 pub(crate) type Packed = std::sync::Arc<[u8]>;
 
 /// Packs a batch's entries, and hands out each one's packed state.
@@ -45,18 +53,19 @@ pub(crate) fn pack_entries(
     at: Timestamp,
     mut state: impl FnMut(&Entry, &[u8]),
 ) -> Vec<u8> {
-    let mut row = Vec::with_capacity(entries.len().saturating_mul(160).saturating_add(16));
+    let mut row = Vec::with_capacity(entries.len().saturating_mul(96).saturating_add(128));
     row.push(FORMAT);
     put(&mut row, entries.len() as u64);
     let mut scratch = Vec::with_capacity(128);
-    let mut before = ("", "");
+    let nothing = Counter::default();
+    let mut before = ("", "", "", &nothing);
     for entry in entries {
         let account = entry.counter.account();
-        let names = (account.business.as_str(), entry.counter.metric().as_str());
-        put_name(&mut row, names.0, before.0);
-        put_text(&mut row, account.customer.as_ref().map_or("", |customer| customer.as_str()));
-        put_name(&mut row, names.1, before.1);
-        before = names;
+        let customer = account.customer.as_ref().map_or("", |customer| customer.as_str());
+        let metric = entry.counter.metric().as_str();
+        put_name(&mut row, account.business.as_str(), before.0);
+        put_tail(&mut row, customer, before.1);
+        put_name(&mut row, metric, before.2);
         row.push(place(EntryKind::ALL, entry.kind));
         row.push(place(Operation::ALL, entry.operation));
         put(&mut row, entry.number);
@@ -69,10 +78,10 @@ pub(crate) fn pack_entries(
         for overage in entry.overage.iter().filter(|overage| **overage != 0) {
             put_signed(&mut row, *overage);
         }
+        put_counter(&mut row, &entry.state, &Base { at: entry.at, number: entry.number, state: before.3 });
+        before = (account.business.as_str(), customer, metric, &entry.state);
         scratch.clear();
         pack_counter(&mut scratch, &entry.state);
-        put(&mut row, scratch.len() as u64);
-        row.extend_from_slice(&scratch);
         state(entry, &scratch);
     }
     let checksum = crc32fast::hash(&row);
@@ -100,10 +109,8 @@ pub(crate) fn unpack_entries(row: &[u8], at: Timestamp) -> Result<Vec<Entry>, Le
     let count = reader.number()?;
     // A lying count must not reserve memory.
     let mut entries = Vec::new();
-    let mut before = None;
     for _ in 0..count {
-        let entry = unpack_entry(&mut reader, at, before.as_ref())?;
-        before = Some(entry.counter.clone());
+        let entry = unpack_entry(&mut reader, at, entries.last())?;
         entries.push(entry);
     }
     if reader.0.is_empty() { Ok(entries) } else { Err(LedgerError("bytes are left over")) }
@@ -112,18 +119,19 @@ pub(crate) fn unpack_entries(row: &[u8], at: Timestamp) -> Result<Vec<Entry>, Le
 fn unpack_entry(
     reader: &mut Reader<'_>,
     at: Timestamp,
-    before: Option<&CounterKey>,
+    before: Option<&Entry>,
 ) -> Result<Entry, LedgerError> {
+    let key = before.map(|entry| &entry.counter);
     let business = match reader.name()? {
-        None => before.ok_or(NO_NAME)?.account().business.clone(),
+        None => key.ok_or(NO_NAME)?.account().business.clone(),
         Some(text) => BusinessId::parse(text).map_err(|_bad| LedgerError("a business id is wrong"))?,
     };
-    let customer = match reader.text()? {
-        "" => None,
-        text => Some(CustomerId::parse(text).map_err(|_bad| LedgerError("a customer id is wrong"))?),
+    let customer = match reader.tail(key.and_then(|key| key.account().customer.as_ref()))? {
+        text if text.is_empty() => None,
+        text => Some(CustomerId::parse(&text).map_err(|_bad| LedgerError("a customer id is wrong"))?),
     };
     let metric = match reader.name()? {
-        None => before.ok_or(NO_NAME)?.metric().clone(),
+        None => key.ok_or(NO_NAME)?.metric().clone(),
         Some(text) => MetricName::parse(text).map_err(|_bad| LedgerError("a metric name is wrong"))?,
     };
     let kind = at_place(EntryKind::ALL, reader.byte()?)?;
@@ -140,65 +148,68 @@ fn unpack_entry(
         let _ = place;
         *slot = reader.signed()?;
     }
-    let length = usize::try_from(reader.number()?).map_err(|_large| LedgerError("a state is too long"))?;
-    let state = unpack_counter(reader.bytes(length)?)?;
+    let nothing = Counter::default();
+    let state = reader.counter(&Base { at, number, state: before.map_or(&nothing, |entry| &entry.state) })?;
     let counter = CounterKey::new(Account { business, customer }, metric);
     Ok(Entry { counter, operation, kind, number, at, bucket, units, samples, overage, take, state })
 }
 
-/// Packs a counter.
+/// What a counter is packed against.
+struct Base<'a> {
+    at: Timestamp,
+    number: u64,
+    state: &'a Counter,
+}
+
+impl<'a> Base<'a> {
+    /// That of a counter by itself.
+    const fn none(state: &'a Counter) -> Self {
+        Self { at: Timestamp::from_micros(0), number: 0, state }
+    }
+}
+
+/// Packs a counter by itself.
 pub(crate) fn pack_counter(into: &mut Vec<u8>, counter: &Counter) {
-    into.extend_from_slice(&counter.changed_at.as_micros().to_le_bytes());
-    into.extend_from_slice(&counter.cut.to_le_bytes());
-    put(into, counter.entry);
+    put_counter(into, counter, &Base::none(&Counter::default()));
+}
+
+/// Reads a counter back that was packed by itself.
+///
+/// # Errors
+/// [`LedgerError`] for bytes that do not add up.
+pub(crate) fn unpack_counter(bytes: &[u8]) -> Result<Counter, LedgerError> {
+    let mut reader = Reader(bytes);
+    let counter = reader.counter(&Base::none(&Counter::default()))?;
+    if reader.0.is_empty() { Ok(counter) } else { Err(LedgerError("bytes are left over in a state")) }
+}
+
+fn put_counter(into: &mut Vec<u8>, counter: &Counter, base: &Base<'_>) {
+    let tallies = || counter.windows.iter().map(|running| &running.tally).chain([&counter.level]);
+    let moved = || counter.windows.iter().zip(&base.state.windows).map(|(now, base)| now.end != base.end);
+    let cut_otherwise = counter.cut != base.state.cut;
+    put_signed(into, counter.changed_at.as_micros() - base.at.as_micros());
+    put_signed(into, counter.entry.wrapping_sub(base.number) as i64);
     put(into, counter.since);
     put(into, counter.level_since);
-    let tallies = || counter.windows.iter().map(|running| &running.tally).chain([&counter.level]);
+    into.push(bits(moved()) | if cut_otherwise { CUT_BIT } else { 0 });
     into.push(bits(tallies().map(|tally| tally.overage != 0)));
     into.push(bits(tallies().map(|tally| tally.samples != 0)));
-    let seconds = counter.changed_at.as_seconds();
-    for running in &counter.windows {
-        put_signed(into, running.end.as_seconds() - seconds);
-        put_signed(into, running.tally.units);
+    if cut_otherwise {
+        into.extend_from_slice(&counter.cut.to_le_bytes());
     }
-    put_signed(into, counter.level.units);
+    let seconds = counter.changed_at.as_seconds();
+    for (running, _) in counter.windows.iter().zip(moved()).filter(|(_, moved)| *moved) {
+        put_signed(into, running.end.as_seconds() - seconds);
+    }
+    for tally in tallies() {
+        put_signed(into, tally.units);
+    }
     for tally in tallies().filter(|tally| tally.overage != 0) {
         put_signed(into, tally.overage);
     }
     for tally in tallies().filter(|tally| tally.samples != 0) {
         put_signed(into, tally.samples);
     }
-}
-
-/// Reads a counter back.
-///
-/// # Errors
-/// [`LedgerError`] for bytes that do not add up.
-pub(crate) fn unpack_counter(bytes: &[u8]) -> Result<Counter, LedgerError> {
-    let mut reader = Reader(bytes);
-    let mut counter = Counter {
-        changed_at: Timestamp::from_micros(i64::from_le_bytes(reader.eight()?)),
-        cut: u64::from_le_bytes(reader.eight()?),
-        entry: reader.number()?,
-        since: reader.number()?,
-        level_since: reader.number()?,
-        ..Counter::default()
-    };
-    let (overage, samples) = (reader.byte()?, reader.byte()?);
-    let seconds = counter.changed_at.as_seconds();
-    for running in &mut counter.windows {
-        let end = Timestamp::from_seconds(seconds.saturating_add(reader.signed()?));
-        *running = RunningWindow { end, tally: Tally { units: reader.signed()?, ..Tally::default() } };
-    }
-    counter.level.units = reader.signed()?;
-    let windows = counter.windows.len();
-    for place in (0..=windows).filter(|place| overage & (1 << place) != 0) {
-        tally_at(&mut counter, place).overage = reader.signed()?;
-    }
-    for place in (0..=windows).filter(|place| samples & (1 << place) != 0) {
-        tally_at(&mut counter, place).samples = reader.signed()?;
-    }
-    if reader.0.is_empty() { Ok(counter) } else { Err(LedgerError("bytes are left over in a state")) }
 }
 
 fn tally_at(counter: &mut Counter, place: usize) -> &mut Tally {
@@ -233,9 +244,13 @@ fn put_signed(into: &mut Vec<u8>, number: i64) {
     put(into, ((number << 1) ^ (number >> 63)) as u64);
 }
 
-fn put_text(into: &mut Vec<u8>, text: &str) {
-    put(into, text.len() as u64);
-    into.extend_from_slice(text.as_bytes());
+/// A text: how many bytes it shares with the one before, and the rest.
+fn put_tail(into: &mut Vec<u8>, text: &str, before: &str) {
+    let shared = text.bytes().zip(before.bytes()).take_while(|(here, there)| here == there).count();
+    let rest = text.as_bytes().get(shared..).unwrap_or_default();
+    put(into, shared as u64);
+    put(into, rest.len() as u64);
+    into.extend_from_slice(rest);
 }
 
 /// A name, unless it is that of the entry before.
@@ -300,9 +315,44 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn text(&mut self) -> Result<&'a str, LedgerError> {
+    /// A text that begins like the one before.
+    fn tail(&mut self, before: Option<&CustomerId>) -> Result<String, LedgerError> {
+        let shared = usize::try_from(self.number()?)
+            .map_err(|_large| LedgerError("it shares too much with nothing"))?;
+        let shared = before.map_or("", CustomerId::as_str).get(..shared).ok_or(NO_NAME)?;
         let length = self.number()?;
-        self.text_of(length)
+        Ok([shared, self.text_of(length)?].concat())
+    }
+
+    fn counter(&mut self, base: &Base<'_>) -> Result<Counter, LedgerError> {
+        let changed_at = base.at.plus_micros(self.signed()?);
+        let mut counter = Counter {
+            changed_at,
+            entry: base.number.wrapping_add(self.signed()? as u64),
+            since: self.number()?,
+            level_since: self.number()?,
+            ..*base.state
+        };
+        let (moved, overage, samples) = (self.byte()?, self.byte()?, self.byte()?);
+        if moved & CUT_BIT != 0 {
+            counter.cut = u64::from_le_bytes(self.eight()?);
+        }
+        let seconds = changed_at.as_seconds();
+        for (place, running) in counter.windows.iter_mut().enumerate() {
+            if moved & (1 << place) != 0 {
+                running.end = Timestamp::from_seconds(seconds.saturating_add(self.signed()?));
+            }
+        }
+        for place in 0..=WINDOWS {
+            *tally_at(&mut counter, place) = Tally { units: self.signed()?, ..Tally::default() };
+        }
+        for place in (0..=WINDOWS).filter(|place| overage & (1 << place) != 0) {
+            tally_at(&mut counter, place).overage = self.signed()?;
+        }
+        for place in (0..=WINDOWS).filter(|place| samples & (1 << place) != 0) {
+            tally_at(&mut counter, place).samples = self.signed()?;
+        }
+        Ok(counter)
     }
 
     fn text_of(&mut self, length: u64) -> Result<&'a str, LedgerError> {

@@ -57,6 +57,13 @@ pub struct StoreLimits {
     pub cache_entries_max: usize,
 }
 
+impl StoreLimits {
+    /// What of the write-ahead log's file is kept when it begins anew: room for what it grows by until a checkpoint.
+    pub(crate) const fn wal_bytes_kept(&self) -> u64 {
+        self.wal_checkpoint_bytes.midpoint(self.wal_bytes_max)
+    }
+}
+
 impl Default for StoreLimits {
     fn default() -> Self {
         Self {

@@ -45,6 +45,7 @@ use crate::health::{Condition, Health};
 use crate::secrets::Secrets;
 use crate::{Node, OpenError, OpenOptions};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -110,7 +111,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let lock = connection::FileLock::take(path)?;
     drop(connection::private_file(path)?);
     let secrets = Secrets::derive(&options.master_keys).ok_or(OpenError::NoMasterKey)?;
-    let mut conn = connection::open_writer(path, options.durability, options.limits.wal_checkpoint_bytes)?;
+    let mut conn = connection::open_writer(path, options.durability, options.limits.wal_bytes_kept())?;
     migrate::run(&mut conn)?;
     let deployment = migrate::identify_database(&mut conn, &secrets)?;
     let position = usage::position(&mut conn).map_err(OpenError::Database)?;
@@ -125,6 +126,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let (sorter, passes) = channel();
     let data_version = connection::data_version(&mut conn).map_err(to_open_error)?;
     let now = instant();
+    let wal_in_use = Arc::new(AtomicU64::new(0));
     let mut writer = writer::Writer {
         conn,
         path: path.to_owned(),
@@ -142,13 +144,15 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         packed: Vec::new(),
         folding: fold::Folding::new(sorter, position.folded_to, now),
         condition: Arc::clone(&condition),
+        wal_in_use: Arc::clone(&wal_in_use),
         store_failed: false,
         latest: Timestamp::from_micros(0),
         slot: writer::Slotting::new(now),
         _lock: lock,
     };
     writer.read_back().map_err(to_open_error)?;
-    let side = side::Side::start(path, passes, Arc::clone(&condition), options.limits.wal_bytes_max)?;
+    let wal_bytes_max = options.limits.wal_bytes_max;
+    let side = side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, wal_in_use)?;
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
     queue.attach(thread.thread().clone());

@@ -5,6 +5,7 @@ use super::fold::{self, Pass};
 use crate::OpenError;
 use crate::health::{Alert, Condition};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,14 +25,16 @@ impl Side {
         passes: Receiver<Pass>,
         condition: Arc<Mutex<Condition>>,
         wal_bytes_max: u64,
+        wal_in_use: Arc<AtomicU64>,
     ) -> Result<Self, OpenError> {
         let (stop, stopped) = channel();
         let mut conn = connection::open_checkpointer(path)?;
         let file: PathBuf = path.to_owned();
         let checkpoints = move || {
             while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = connection::checkpoint_passive(&mut conn) {
-                    tracing::warn!(%error, "a checkpoint failed");
+                match connection::checkpoint_passive(&mut conn) {
+                    Ok(bytes) => wal_in_use.store(bytes, Ordering::Relaxed),
+                    Err(error) => tracing::warn!(%error, "a checkpoint failed"),
                 }
                 let bytes = connection::wal_bytes(&file);
                 let reason = (bytes > wal_bytes_max)

@@ -16,6 +16,7 @@ use crate::{Durability, StoreLimits};
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -60,6 +61,8 @@ pub(super) struct Writer {
     pub(super) packed: Vec<Packed>,
     pub(super) folding: Folding,
     pub(super) condition: Arc<Mutex<Condition>>,
+    /// Bytes of the write-ahead log in use, as last measured.
+    pub(super) wal_in_use: Arc<AtomicU64>,
     pub(super) store_failed: bool,
     pub(super) latest: Timestamp,
     pub(super) slot: Slotting,
@@ -192,7 +195,7 @@ impl Writer {
         if self.slot.held * 4 > span * 3 {
             std::thread::sleep(SLOT);
         }
-        if connection::wal_bytes(&self.path) > self.limits.wal_checkpoint_bytes {
+        if self.wal_in_use.load(Ordering::Relaxed) > self.limits.wal_checkpoint_bytes {
             self.checkpoint();
         }
         self.slot = Slotting::new(self.instant());
@@ -204,8 +207,10 @@ impl Writer {
     }
 
     pub(super) fn checkpoint(&mut self) {
-        if let Err(error) = connection::checkpoint_passive(&mut self.conn) {
-            tracing::warn!(%error, "a checkpoint failed");
+        match connection::checkpoint_passive(&mut self.conn) {
+            // The next commit begins the log anew; the side thread measures again.
+            Ok(_) => self.wal_in_use.store(0, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "a checkpoint failed"),
         }
     }
 
@@ -271,7 +276,7 @@ impl Writer {
     /// After a commit that was not heard: a new connection, a check for damage, an emptied log, then the marker.
     pub(super) fn reopen_and_look(&mut self, batch: i64) -> Result<bool, StoreError> {
         self.set_alert(Alert::Store, Some("a commit's result is not known".to_owned()));
-        let conn = connection::open_writer(&self.path, self.durability, self.limits.wal_checkpoint_bytes);
+        let conn = connection::open_writer(&self.path, self.durability, self.limits.wal_bytes_kept());
         self.conn = conn.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         connection::quick_check(&mut self.conn, super::CHECKED_TABLES)?;
         if !connection::checkpoint_truncate(&mut self.conn)? {
