@@ -129,6 +129,9 @@ pub(crate) enum Command {
     /// Settings of the business
     #[command(subcommand)]
     Settings(Settings),
+    /// Metrics: what is measured, where an account stands, and usage recorded or corrected by hand
+    #[command(subcommand)]
+    Metrics(Metrics),
     /// Where a customer, or the business itself, stands with its limits
     Usage(Usage),
     /// What a customer, or the business itself, did step by step
@@ -468,6 +471,48 @@ pub(crate) struct Usage {
     /// Only this metric.
     #[arg(long)]
     pub(crate) metric: Option<MetricName>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Metrics {
+    /// List metrics; with the customer's values where one is named
+    List {
+        /// Of this customer.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show a metric, and where an account stands with it
+    Get {
+        /// Its name.
+        metric: MetricName,
+        /// Of this customer; else of the business itself.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+    },
+    /// Record usage without asking; less than 0 takes it off again
+    Record {
+        /// Of this metric.
+        metric: MetricName,
+        /// How many units.
+        #[arg(allow_negative_numbers = true)]
+        units: i64,
+        /// Of this customer; else of the business itself.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+    },
+    /// Correct a metric to a value
+    Set {
+        /// Of this metric.
+        metric: MetricName,
+        /// The value it has then.
+        #[arg(value_parser = units)]
+        value: Units,
+        /// Of this customer; else of the business itself.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+    },
 }
 
 #[derive(Debug, Args)]

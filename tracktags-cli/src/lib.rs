@@ -64,6 +64,7 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::Plans(command) => commands::limits::plans(command),
         Command::Limits(command) => commands::limits::limits(command),
         Command::Settings(command) => commands::accounts::settings(command),
+        Command::Metrics(command) => commands::usage::metrics(command),
         Command::Usage(command) => commands::usage::usage(command),
         Command::History(command) => commands::usage::history(command),
         Command::Verify(command) => return commands::database::verify(&command, output),

@@ -1,5 +1,6 @@
 //! ② Who is who: ids and their grammar, businesses, customers, accounts, and whom a key speaks for.
 
+use crate::metrics::words;
 use crate::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Borrow;
@@ -97,24 +98,13 @@ name_type! {
     MetricName
 }
 
-/// Whose usage is meant: one customer's, or the business's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// A customer's account.
-    Customer,
-    /// The business's own account.
-    Business,
-}
-
-impl Scope {
-    /// The word in requests and tables: `customer` or `business`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Business => "business",
-        }
+words! {
+    /// Whose usage is meant: one customer's, or the business's own.
+    Scope {
+        /// A customer's account.
+        Customer = "customer",
+        /// The business's own account.
+        Business = "business",
     }
 }
 

@@ -165,12 +165,13 @@ impl Batch {
                 self.change(terms, *place, counters, cuts, |ready, entry| record(ready, entry, *units, *when))
             }
             Operation::Correct { terms, place, units } => {
-                self.change(terms, *place, counters, cuts, |ready, _| {
-                    let after = ready.counter.corrected(ready.at, units.get())?;
-                    Some(Change {
-                        units: units.get().saturating_neg(),
-                        ..Change::to(EntryKind::Correct, after)
-                    })
+                self.change(terms, *place, counters, cuts, |ready, entry| {
+                    correct(ready, entry, units.get().saturating_neg())
+                })
+            }
+            Operation::SetTo { terms, place, units } => {
+                self.change(terms, *place, counters, cuts, |ready, entry| {
+                    correct(ready, entry, units.get().saturating_sub(own_value(entry, &ready.counter)))
                 })
             }
             Operation::Reset { terms, place, level_too } => {
@@ -374,6 +375,13 @@ fn settle(ready: &Ready, entry: &MetricLimits, taken: &Taken, units: Units) -> O
         bucket: Some(taken.bucket),
         ..Change::to(if kept == 0 { EntryKind::Release } else { EntryKind::Adjust }, after)
     })
+}
+
+/// Moves usage by `units`, signed. `None` where the metric's value would fall below 0 or pass what units hold.
+fn correct(ready: &Ready, entry: &MetricLimits, units: i64) -> Option<Change> {
+    Units::new(own_value(entry, &ready.counter).saturating_add(units)).ok()?;
+    let after = ready.counter.corrected(ready.at, units)?;
+    Some(Change { units, ..Change::to(EntryKind::Correct, after) })
 }
 
 fn record(ready: &Ready, entry: &MetricLimits, units: Units, when: Option<Timestamp>) -> Option<Change> {

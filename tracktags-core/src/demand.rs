@@ -81,13 +81,22 @@ pub enum Operation {
         /// When, if it was in the past.
         when: Option<Timestamp>,
     },
-    /// Correct usage downwards.
+    /// Correct usage downwards. Neither the metric's value nor its level may fall below 0; a window stops there.
     Correct {
         /// The account's terms.
         terms: Arc<Terms>,
         /// The metric's place in them.
         place: usize,
         /// By how much.
+        units: Units,
+    },
+    /// Correct a SUM or COUNT metric so that its value is this; level and running windows move by the difference.
+    SetTo {
+        /// The account's terms.
+        terms: Arc<Terms>,
+        /// The metric's place in them.
+        place: usize,
+        /// The value it has then.
         units: Units,
     },
     /// Set the running windows to 0.
@@ -110,6 +119,7 @@ impl Operation {
             Self::Settle { terms, .. }
             | Self::Record { terms, .. }
             | Self::Correct { terms, .. }
+            | Self::SetTo { terms, .. }
             | Self::Reset { terms, .. } => terms,
         }
     }

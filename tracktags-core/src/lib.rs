@@ -104,6 +104,7 @@ pub mod error;
 pub mod history;
 pub mod keys;
 pub mod limits;
+pub mod lists;
 pub mod memory;
 pub mod metrics;
 pub mod settle;

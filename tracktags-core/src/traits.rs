@@ -4,7 +4,7 @@
 //! `NotFound`, exactly as unknown ones.
 
 use crate::accounts::{
-    Account, Business, BusinessId, Customer, CustomerId, Enforcement, Identity, MetricName, Settings,
+    Account, Business, BusinessId, Customer, CustomerId, Enforcement, Identity, MetricName, Scope, Settings,
     TargetChoice,
 };
 use crate::batch::Outcome;
@@ -14,6 +14,7 @@ use crate::error::{StoreError, UpstreamError};
 use crate::history::Hour;
 use crate::keys::{KeyHash, PlainKey};
 use crate::limits::{Action, Attachment, Limit, Operator, Plan, Terms};
+pub use crate::lists::{Change, Page, PageRequest};
 use crate::metrics::{Metric, MetricType, Units};
 use crate::time::Timestamp;
 use crate::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
@@ -54,36 +55,6 @@ pub trait Upstream: Send + Sync + 'static {
         &self,
         request: ForwardRequest,
     ) -> impl Future<Output = Result<ForwardResponse, UpstreamError>> + Send;
-}
-
-/// Which stretch of a list is wanted: by key, never by offset, oldest first.
-#[derive(Clone, Copy, Debug)]
-pub struct PageRequest {
-    /// After this position ([`Page::next`] of the page before).
-    pub after: Option<i64>,
-    /// At most so many items.
-    pub count_max: u32,
-}
-
-/// A stretch of a list.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// The items.
-    pub items: Vec<T>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<i64>,
-}
-
-/// A change of an optional field.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Change<T> {
-    /// As it was.
-    #[default]
-    Keep,
-    /// To nothing.
-    Clear,
-    /// To this.
-    Set(T),
 }
 
 /// Counting and deciding (`exact-under-concurrency`).
@@ -526,13 +497,37 @@ pub struct LimitQuery {
     pub page: PageRequest,
 }
 
-/// Plans and limits. Every change holds on the next request and keeps the usage (`raise-keeps-usage`).
+/// What is kept of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricRecord {
+    /// What it measures and how.
+    pub metric: Metric,
+    /// Kept for information; usage is never dropped.
+    pub cleanup_after: String,
+    /// A JSON object of strings, as text.
+    pub tags: String,
+    /// A JSON object, as text.
+    pub metadata: String,
+}
+
+/// Plans, limits and metrics. Every change holds on the next request and keeps the usage (`raise-keeps-usage`).
 pub trait LimitStore: Send + Sync + 'static {
-    /// The business's metric of this name in each scope that has one.
+    /// The business's metric of this name in each scope that has one, the customers' first.
     ///
     /// # Errors
     /// `Busy`, `Unavailable`.
-    fn metric(&self, business: BusinessId, name: MetricName) -> StoreFuture<'_, Vec<Metric>>;
+    fn metric(&self, business: BusinessId, name: MetricName) -> StoreFuture<'_, Vec<MetricRecord>>;
+
+    /// A business's metrics, of one scope or of both, oldest first.
+    ///
+    /// # Errors
+    /// `NotFound` of the business.
+    fn metrics(
+        &self,
+        business: BusinessId,
+        scope: Option<Scope>,
+        page: PageRequest,
+    ) -> StoreFuture<'_, Page<MetricRecord>>;
 
     /// Creates a plan.
     ///

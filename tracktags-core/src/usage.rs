@@ -12,7 +12,7 @@
 //! | reset | kept, or 0 | 0 |
 
 use crate::accounts::{Account, MetricName};
-use crate::metrics::{Operation, UNITS_MAX, words};
+use crate::metrics::{Operation, UNITS_MAX, Units, words};
 use crate::time::Timestamp;
 use crate::windows::{Cuts, WINDOWS, Window};
 use std::collections::HashMap;
@@ -191,7 +191,7 @@ words! {
         Adjust = "adjust",
         /// Usage was recorded without asking.
         Record = "record",
-        /// Usage was corrected downwards.
+        /// Usage was corrected, mostly downwards.
         Correct = "correct",
         /// Windows were set to 0.
         Reset = "reset",
@@ -325,13 +325,14 @@ impl Counter {
         after
     }
 
-    /// Corrects downwards by `units` ≥ 0. `None`, and nothing changed, where the level would fall below 0.
+    /// Corrects by `units`, signed; a window stops at 0. `None`, and nothing changed, where the level would fall below
+    /// 0 or pass what units hold.
     #[must_use]
     pub fn corrected(&self, at: Timestamp, units: i64) -> Option<Self> {
         let mut after = *self;
-        after.level.units = self.level.units.checked_sub(units).filter(|rest| *rest >= 0)?;
+        after.level.units = Units::new(self.level.units.saturating_add(units)).ok()?.get();
         for running in &mut after.windows {
-            running.tally = running.tally.moved(units.saturating_neg(), 0);
+            running.tally = running.tally.moved(units, 0);
         }
         after.touch(at);
         Some(after)

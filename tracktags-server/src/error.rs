@@ -37,6 +37,7 @@ codes! {
     BusinessRequired = 400 "Bad Request" "business_required";
     InvalidCursor = 400 "Bad Request" "invalid_cursor";
     RangeTooLarge = 400 "Bad Request" "range_too_large";
+    UsageBelowZero = 400 "Bad Request" "usage_below_zero";
     ImmutableField = 400 "Bad Request" "immutable_field";
     InvalidTarget = 400 "Bad Request" "invalid_target";
     ValidationFailed = 400 "Validation Failed" "validation_failed";

@@ -13,6 +13,7 @@ use tracktags_core::traits::Change;
 const WHOLE_ADVICE: &str = "must be a whole number; choose a smaller unit (storage_mb instead of storage_gb)";
 /// The advice for a number outside the range of units.
 pub(crate) const RANGE_ADVICE: &str = "must be a whole number from 0 to 9007199254740991";
+const SIGNED_ADVICE: &str = "must be a whole number from -9007199254740991 to 9007199254740991";
 /// The longest object kept as text.
 const OBJECT_BYTES_MAX: usize = 4_096;
 
@@ -136,6 +137,19 @@ impl Form {
     pub(crate) fn units(&mut self, name: &str) -> Option<Units> {
         let value = self.take(name)?;
         self.numeral(name, &value, RANGE_ADVICE).and_then(|units| Units::new(units).ok())
+    }
+
+    /// Units with a sign.
+    pub(crate) fn signed_units(&mut self, name: &str) -> Option<i64> {
+        let value = self.take(name)?;
+        let number = value.as_f64().filter(|number| *number < 0.0);
+        let magnitude = match (number, value.as_i64()) {
+            (None, _) => value,
+            (Some(_), Some(whole)) => whole.unsigned_abs().into(),
+            (Some(number), None) => (-number).into(),
+        };
+        let units = self.numeral(name, &magnitude, SIGNED_ADVICE)?;
+        Some(if number.is_some() { units.saturating_neg() } else { units })
     }
 
     fn numeral(&mut self, name: &str, value: &Value, advice: &str) -> Option<i64> {

@@ -3,7 +3,7 @@
 //! Who may call is the handler's own first argument, an extractor of `identity.rs`; the table names it again and
 //! does not compile where the two differ.
 
-use crate::api::{accounts, history, keys, limits, usage};
+use crate::api::{accounts, history, keys, limits, metrics, usage};
 use crate::call::{envelope, query};
 use crate::error::{ApiError, Code};
 use crate::identity::{Admin, Anonymous, Business, BusinessCaller, Caller, Observer, Reader};
@@ -51,6 +51,13 @@ table! {
     }
     "/api/v1/usage" => {
         GET Reader usage::read;
+    }
+    "/api/v1/metrics" => {
+        GET Reader metrics::list;
+    }
+    "/api/v1/metrics/{name}" => {
+        GET Reader metrics::read;
+        PUT Business metrics::update;
     }
     "/api/v1/metrics/{name}/history" => {
         GET Reader history::read;

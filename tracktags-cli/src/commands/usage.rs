@@ -1,15 +1,57 @@
-//! Where an account stands with its limits, and what it did.
+//! Where an account stands with its limits and metrics, and what it did.
 
 use super::{Call, Who};
-use crate::args::{History, Usage};
+use crate::args::{History, Metrics, Usage};
 use crate::output::View;
 use awc::http::Method;
+use tracktags_core::accounts::MetricName;
 
 /// `usage`
 pub(crate) fn usage(command: Usage) -> Call {
     Call::new(Who::Business, Method::GET, &["usage"], View::Usage)
         .asking("customer_id", command.customer)
         .asking("metric_name", command.metric)
+}
+
+const METRIC: &[&str] = &[
+    "metric_name",
+    "customer_id",
+    "scope",
+    "operation",
+    "metric_type",
+    "flush_interval",
+    "current_value",
+    "limit_value",
+    "limit_operator",
+    "limit_breached",
+    "breach_action",
+    "tags",
+    "metadata",
+];
+const METRICS: View = View::List {
+    items: "metrics",
+    columns: &["metric_name", "scope", "operation", "metric_type", "flush_interval", "current_value"],
+};
+const UPDATED: &[&str] = &["status", "metric_name", "customer_id", "new_value", "timestamp"];
+
+/// `metrics …`
+pub(crate) fn metrics(command: Metrics) -> Call {
+    let one = |method, metric: &MetricName, customer, view| {
+        let call = Call::new(Who::Business, method, &["metrics", metric.as_str()], View::Record(view));
+        call.asking("customer_id", customer)
+    };
+    match command {
+        Metrics::List { customer, page } => Call::new(Who::Business, Method::GET, &["metrics"], METRICS)
+            .asking("customer_id", customer)
+            .page(page),
+        Metrics::Get { metric, customer } => one(Method::GET, &metric, customer, METRIC),
+        Metrics::Record { metric, units, customer } => {
+            one(Method::PUT, &metric, customer, UPDATED).with([("value", Some(units.into()))])
+        }
+        Metrics::Set { metric, value, customer } => {
+            one(Method::PUT, &metric, customer, UPDATED).with([("set_to", Some(value.get().into()))])
+        }
+    }
 }
 
 const POINT_COLUMNS: &[&str] = &["start", "end", "value", "overage", "denied"];

@@ -71,6 +71,24 @@ fn history_shows_a_row_for_each_step() {
 }
 
 #[test]
+fn metrics_are_listed_recorded_and_set() {
+    let told = r#"{"metrics":[{"metric_name":"api_calls","scope":"customer","operation":"SUM","metric_type":"reset","flush_interval":"monthly","current_value":234}],"next_cursor":null}"#;
+    let (ran, asked) = Canned::new(200, told).asked_by(&["metrics", "list", "--customer", "customer_123"]);
+    assert_eq!(ran.code, 0);
+    insta::assert_snapshot!("metrics", ran.out);
+    assert!(asked.starts_with("GET /api/v1/metrics?customer_id=customer_123\n"), "{asked}");
+    let told = r#"{"status":"updated","business_id":"biz_1","customer_id":"customer_123","metric_name":"api_calls","new_value":229,"timestamp":"2026-01-31T23:00:00Z"}"#;
+    let words = ["metrics", "record", "api_calls", "-5", "--customer", "customer_123"];
+    let (ran, asked) = Canned::new(200, told).asked_by(&words);
+    assert_eq!(ran.code, 0);
+    insta::assert_snapshot!("metric_recorded", ran.out);
+    assert!(asked.starts_with("PUT /api/v1/metrics/api_calls?customer_id=customer_123\n"), "{asked}");
+    assert!(asked.contains(r#"{"value":-5}"#), "{asked}");
+    let (_, asked) = Canned::new(200, told).asked_by(&["metrics", "set", "api_calls", "229"]);
+    assert!(asked.contains(r#"{"set_to":229}"#), "{asked}");
+}
+
+#[test]
 fn usage_shows_a_row_for_each_limit() {
     let (ran, asked) = Canned::new(200, USAGE).asked_by(&["usage", "--customer", "customer_123"]);
     assert_eq!(ran.code, 0);

@@ -48,6 +48,7 @@ helps! {
     help_of_settings_set: "settings" "set";
     help_of_usage: "usage";
     help_of_history: "history";
+    help_of_metrics_record: "metrics" "record";
     help_of_verify: "verify";
     help_of_ledger: "ledger";
 }

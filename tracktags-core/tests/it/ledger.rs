@@ -55,7 +55,7 @@ proptest! {
 
     #[test]
     fn every_state_follows_from_the_one_before(
-        steps in prop::collection::vec((0_u8..6, 0_i64..9, 0_i64..200_000), 1..120),
+        steps in prop::collection::vec((0_u8..7, 0_i64..9, 0_i64..200_000), 1..120),
     ) {
         let terms = Arc::new(Terms::new(account(), [
             limit("api_calls", 50, Period::Minutely),
@@ -75,6 +75,7 @@ proptest! {
                 },
                 3 => Operation::Record { terms, place: 0, units: units(n), when: None },
                 4 => Operation::Correct { terms, place: 0, units: units(n) },
+                5 => Operation::SetTo { terms, place: 0, units: units(n) },
                 _ => Operation::Reset { terms, place: 0, level_too: n % 2 == 0 },
             };
             if let Outcome::Decided(decision) = ledger.apply(now, operation) {

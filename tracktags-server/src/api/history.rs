@@ -107,7 +107,7 @@ impl Asked {
         if found.is_empty() {
             return Err(ApiError::not_found(Entity::Metric));
         }
-        if found.iter().any(|metric| !metric.operation.is_releasable()) {
+        if found.iter().any(|record| !record.metric.operation.is_releasable()) {
             return Err(ApiError::field("scope", "total adds up SUM and COUNT metrics only"));
         }
         Ok(())

@@ -6,6 +6,7 @@ pub(crate) mod accounts;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod limits;
+pub(crate) mod metrics;
 pub(crate) mod usage;
 
 use serde::Serialize;

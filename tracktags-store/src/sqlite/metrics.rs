@@ -1,7 +1,8 @@
 //! Metrics: the rows, and the metric that a limit creates.
 
+use super::accounts::require_business;
 use super::error::store_error;
-use super::rows::time_text;
+use super::rows::{page_of, page_rows, time_text};
 use super::schema::metrics;
 use diesel::prelude::*;
 use tracktags_core::accounts::{BusinessId, MetricName, Scope};
@@ -9,9 +10,36 @@ use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::limits::Attachment;
 use tracktags_core::metrics::{Interval, Metric, MetricType, Operation};
 use tracktags_core::time::Timestamp;
+use tracktags_core::traits::{MetricRecord, Page, PageRequest};
 use tracktags_core::windows::Period;
 
 /// A metric's row, as it stands.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = metrics)]
+struct RecordRow {
+    seq: i64,
+    scope: String,
+    #[diesel(embed)]
+    row: MetricRow,
+    cleanup_after: String,
+    tags: String,
+    metadata: String,
+}
+
+impl RecordRow {
+    /// What is kept of the metric; `None` for a row that makes no sense.
+    fn read(self) -> Option<MetricRecord> {
+        let metric = self.row.read(Scope::from_word(&self.scope)?)?;
+        Some(MetricRecord {
+            metric,
+            cleanup_after: self.cleanup_after,
+            tags: self.tags,
+            metadata: self.metadata,
+        })
+    }
+}
+
+/// What decides of a metric's row.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = metrics)]
 pub(crate) struct MetricRow {
@@ -53,13 +81,37 @@ pub(crate) fn metric(
     conn: &mut SqliteConnection,
     business: &BusinessId,
     name: &MetricName,
-) -> Result<Vec<Metric>, StoreError> {
-    let mut found = Vec::new();
-    for scope in [Scope::Customer, Scope::Business] {
-        let row = metric_row(conn, business, name.as_str(), scope)?;
-        found.extend(row.and_then(|row| row.read(scope)));
+) -> Result<Vec<MetricRecord>, StoreError> {
+    let rows = metrics::table
+        .filter(metrics::business_id.eq(business.as_str()))
+        .filter(metrics::metric_name.eq(name.as_str()))
+        .order(metrics::scope.desc())
+        .select(RecordRow::as_select())
+        .load(conn)
+        .map_err(store_error)?;
+    Ok(rows.into_iter().filter_map(RecordRow::read).collect())
+}
+
+/// A business's metrics, oldest first.
+pub(crate) fn metrics_page(
+    conn: &mut SqliteConnection,
+    business: &BusinessId,
+    scope: Option<Scope>,
+    page: PageRequest,
+) -> Result<Page<MetricRecord>, StoreError> {
+    require_business(conn, business)?;
+    let mut rows = metrics::table
+        .filter(metrics::business_id.eq(business.as_str()))
+        .filter(metrics::seq.gt(page.after.unwrap_or(0)))
+        .order(metrics::seq)
+        .select(RecordRow::as_select())
+        .limit(page_rows(page))
+        .into_boxed();
+    if let Some(scope) = scope {
+        rows = rows.filter(metrics::scope.eq(scope.as_str()));
     }
-    Ok(found)
+    let rows = rows.load(conn).map_err(store_error)?;
+    Ok(page_of(rows, page, |row| row.seq, RecordRow::read))
 }
 
 /// Whether the business has a metric of this name in any scope.

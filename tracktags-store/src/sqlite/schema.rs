@@ -146,6 +146,9 @@ diesel::table! {
         flush_interval -> Text,
         created_at -> Text,
         updated_at -> Text,
+        cleanup_after -> Text,
+        tags -> Text,
+        metadata -> Text,
     }
 }
 // ---- configuration: end ----

@@ -10,7 +10,7 @@ use crate::secrets::Secrets;
 use diesel::SqliteConnection;
 use std::sync::Arc;
 use tracktags_core::accounts::{
-    Account, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Settings,
+    Account, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Scope, Settings,
 };
 use tracktags_core::batch::{Outcome, read_state};
 use tracktags_core::demand::Operation;
@@ -18,13 +18,12 @@ use tracktags_core::error::StoreError;
 use tracktags_core::history::Hour;
 use tracktags_core::keys::KeyHash;
 use tracktags_core::limits::{Limit, Plan, Terms};
-use tracktags_core::metrics::Metric;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
     AccountStore, AccountUsage, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery, HistoryQuery,
-    KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricUsage, NewBusiness,
-    NewKey, NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation, SettingsChange, StoreFuture,
-    TermsStore,
+    KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricRecord, MetricUsage,
+    NewBusiness, NewKey, NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation, SettingsChange,
+    StoreFuture, TermsStore,
 };
 
 /// The store of one node.
@@ -247,8 +246,17 @@ impl AccountStore for SqliteStore {
 }
 
 impl LimitStore for SqliteStore {
-    fn metric(&self, business: BusinessId, name: MetricName) -> StoreFuture<'_, Vec<Metric>> {
+    fn metric(&self, business: BusinessId, name: MetricName) -> StoreFuture<'_, Vec<MetricRecord>> {
         self.read(move |conn, _| metrics::metric(conn, &business, &name))
+    }
+
+    fn metrics(
+        &self,
+        business: BusinessId,
+        scope: Option<Scope>,
+        page: PageRequest,
+    ) -> StoreFuture<'_, Page<MetricRecord>> {
+        self.read(move |conn, _| metrics::metrics_page(conn, &business, scope, page))
     }
 
     fn create_plan(&self, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan> {

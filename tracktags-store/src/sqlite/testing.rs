@@ -19,10 +19,14 @@ mod triggers_tests;
 const UP: &str = include_str!("../../migrations/sqlite/00000000000001_configuration/up.sql");
 const DOWN: &str = include_str!("../../migrations/sqlite/00000000000001_configuration/down.sql");
 
+const NOTES: &str = include_str!("../../migrations/sqlite/00000000000003_metric_notes/up.sql");
+const NOTES_DOWN: &str = include_str!("../../migrations/sqlite/00000000000003_metric_notes/down.sql");
+
 /// A new database without anything in it.
 pub(crate) fn database() -> SqliteConnection {
     let mut conn = SqliteConnection::establish(":memory:").unwrap();
     conn.batch_execute(UP).unwrap();
+    conn.batch_execute(NOTES).unwrap();
     conn
 }
 
@@ -123,8 +127,10 @@ fn up_down_up_leaves_the_same_schema() {
     };
     let conn = &mut database();
     let before = schema(conn);
+    sql(conn, NOTES_DOWN);
     sql(conn, DOWN);
     assert_eq!(count(conn, "sqlite_schema WHERE name NOT LIKE 'sqlite_%'"), 0);
     sql(conn, UP);
+    sql(conn, NOTES);
     assert_eq!(schema(conn), before);
 }

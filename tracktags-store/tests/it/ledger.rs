@@ -112,7 +112,8 @@ impl World {
                     .then(|| self.now.plus_seconds(-self.rng.random_range(0..90_000)));
                 Operation::Record { terms, place, units, when }
             }
-            17 | 18 => Operation::Correct { terms, place, units },
+            17 => Operation::Correct { terms, place, units },
+            18 => Operation::SetTo { terms, place, units },
             19 => Operation::Reset { terms, place, level_too: self.rng.random_range(0..2) == 0 },
             _ => Operation::Take(Demand::new(terms, place, units)),
         }

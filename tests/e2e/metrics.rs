@@ -1,0 +1,135 @@
+//! Metrics by hand: what is measured, where an account stands, usage recorded and corrected.
+
+#![cfg(test)]
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tracktags_tests::load::Load;
+use tracktags_tests::upstream::Upstream;
+use tracktags_tests::{TestApp, call, envelope, wait_until};
+
+fn put(app: &TestApp, query: &str, body: &Value, status: u16) -> Value {
+    app.business("PUT", &format!("/api/v1/metrics/api_calls?{query}"), Some(body), status)
+}
+
+#[test]
+fn usage_is_recorded_taken_off_and_set() {
+    let app = TestApp::new();
+    let key = app.customer_key("customer_123");
+    let id = app.limit("api_calls", 10, "monthly");
+    let whose = "customer_id=customer_123";
+    // It records, it does not ask: also beyond a limit.
+    let updated = put(&app, whose, &json!({"value": 12}), 200);
+    assert_eq!((&updated["status"], &updated["new_value"]), (&json!("updated"), &json!(12)));
+    assert_eq!(
+        (&updated["customer_id"], &updated["metric_name"]),
+        (&json!("customer_123"), &json!("api_calls"))
+    );
+    assert_eq!(put(&app, whose, &json!({"value": -5}), 200)["new_value"], 7);
+    assert_eq!(put(&app, whose, &json!({"set_to": 9}), 200)["new_value"], 9);
+    assert_eq!(put(&app, whose, &json!({"set_to": 8}), 200)["new_value"], 8);
+    assert_eq!(
+        put(&app, "", &json!({"value": 3}), 200).get("customer_id"),
+        None,
+        "the business's own account"
+    );
+
+    let shown = app.client().json("GET", "/api/v1/metrics/api_calls", &key, None).json();
+    let expected = json!({
+        "metric_name": "api_calls", "business_id": app.business_id, "customer_id": "customer_123",
+        "scope": "customer", "operation": "SUM", "metric_type": "reset", "flush_interval": "monthly",
+        "cleanup_after": "1d", "tags": {}, "metadata": {}, "current_value": 8, "limit_value": 10,
+        "limit_operator": "gte", "limit_breached": false, "breach_action": "deny",
+    });
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&shown[field], value, "{field}: {shown}");
+    }
+    assert_eq!((&shown["limits"][0]["limit_id"], &shown["limits"][0]["remaining"]), (&json!(id), &json!(2)));
+    let own = app.business("GET", "/api/v1/metrics/api_calls", None, 200);
+    assert_eq!((&own["scope"], &own["current_value"]), (&json!("business"), &json!(3)));
+    let defined = app.business("GET", "/api/v1/metrics/api_calls?scope=customer", None, 200);
+    assert_eq!((&defined["current_value"], &defined["limits"]), (&Value::Null, &json!([])));
+
+    let list =
+        |query: &str| app.business("GET", &format!("/api/v1/metrics?{query}"), None, 200)["metrics"].clone();
+    assert_eq!(list("").as_array().unwrap().len(), 2, "both definitions");
+    assert_eq!(list(whose)[0]["current_value"], 8);
+    assert_eq!(list("scope=customer")[0].get("current_value"), None);
+    app.node.verify();
+}
+
+#[test]
+fn bad_updates_and_reads_are_refused_and_change_nothing() {
+    let app = TestApp::new();
+    let key = app.customer_key("customer_123");
+    let _other = app.customer_key("another");
+    let _id = app.limit("api_calls", 10, "monthly");
+    put(&app, "customer_id=customer_123", &json!({"value": 4}), 200);
+    for (query, body, status, code) in [
+        ("customer_id=customer_123", json!({"value": -5}), 400, "usage_below_zero"),
+        ("customer_id=customer_123", json!({"value": 9_007_199_254_740_990_i64}), 400, "validation_failed"),
+        ("customer_id=customer_123", json!({"value": 0.5}), 400, "not_integral"),
+        ("customer_id=customer_123", json!({"set_to": -1}), 400, "validation_failed"),
+        ("customer_id=customer_123", json!({"value": 1, "set_to": 1}), 400, "validation_failed"),
+        ("customer_id=customer_123", json!({}), 400, "validation_failed"),
+        ("customer_id=customer_123", json!({"units": 1}), 400, "unknown_field"),
+        ("customer_id=customer_123&scope=business", json!({"value": 1}), 400, "validation_failed"),
+        ("scope=customer", json!({"value": 1}), 400, "validation_failed"),
+        ("scope=total", json!({"value": 1}), 400, "validation_failed"),
+        ("customer_id=nobody", json!({"value": 1}), 404, "customer_not_found"),
+    ] {
+        let path = format!("/api/v1/metrics/api_calls?{query}");
+        let answer = app.client().json("PUT", &path, &app.business_key, Some(&body));
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (status, code),
+            "{query} {body}: {}",
+            answer.text()
+        );
+    }
+    for (path, key, status, code) in [
+        ("/api/v1/metrics/nothing", &app.business_key, 404, "metric_not_found"),
+        ("/api/v1/metrics/not%20a%20name", &app.business_key, 404, "metric_not_found"),
+        ("/api/v1/metrics/api_calls?customer_id=nobody", &app.business_key, 404, "customer_not_found"),
+        ("/api/v1/metrics/api_calls?customer_id=another", &key, 403, "customer_mismatch"),
+        ("/api/v1/metrics/api_calls?scope=business", &key, 403, "customer_mismatch"),
+        ("/api/v1/metrics?customer_id=another", &key, 403, "customer_mismatch"),
+        ("/api/v1/metrics?customer_id=nobody", &app.business_key, 404, "customer_not_found"),
+    ] {
+        let answer = app.client().json("GET", path, key, None);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{path}: {}", answer.text());
+    }
+    let refused = app.client().json("PUT", "/api/v1/metrics/api_calls", &key, Some(&json!({"value": 1})));
+    assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden"));
+    let shown = app.client().json("GET", "/api/v1/metrics/api_calls", &key, None).json();
+    assert_eq!(shown["current_value"], 4);
+    app.node.verify();
+}
+
+/// Corrections while calls are counted: what was asked adds up to the counter, to the ledger and to the history.
+#[test]
+fn corrections_under_load_lose_nothing() {
+    const CALLS: usize = 2_000;
+    const CORRECTIONS: i64 = 100;
+    let app = TestApp::new();
+    let target = Upstream::start();
+    let _id = app.limit("api_calls", 100_000_000, "yearly");
+    let key = app.customer_key("customer_123");
+    let body = envelope(&target.url("/echo"), 1);
+    let load = Load::start(app.node.address, 64, CALLS, move |_, client| call(client, &key, &body));
+    for n in 1..=CORRECTIONS {
+        put(&app, "customer_id=customer_123", &json!({"value": n}), 200);
+        put(&app, "customer_id=customer_123", &json!({"value": -n + 1}), 200);
+    }
+    let tally = load.wait();
+    let counted = i64::try_from(tally.allowed).unwrap() + CORRECTIONS;
+    let shown = app.business("GET", "/api/v1/metrics/api_calls?customer_id=customer_123", None, 200);
+    assert_eq!((&shown["current_value"], tally.unknown), (&json!(counted), 0), "{tally:?}");
+    wait_until("the books are folded", Duration::from_secs(20), || {
+        let path = "/api/v1/metrics/api_calls/history?customer_id=customer_123&step=month";
+        let points = app.business("GET", path, None, 200)["points"].clone();
+        points.as_array().unwrap().iter().map(|point| point["value"].as_i64().unwrap()).sum::<i64>()
+            == counted
+    });
+    app.node.verify();
+}
