@@ -11,6 +11,7 @@ mod exact;
 mod guide;
 mod history;
 mod house_rules;
+mod json;
 mod metrics;
 mod query;
 mod security;
