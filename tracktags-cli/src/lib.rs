@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod commands;
+mod csv;
 mod output;
 
 use args::{Arguments, Command};
@@ -67,6 +68,7 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::Metrics(command) => commands::usage::metrics(command),
         Command::Usage(command) => commands::usage::usage(command),
         Command::History(command) => commands::usage::history(command),
+        Command::Completions { shell } => return output.completions(shell),
         Command::Verify(command) => return commands::database::verify(&command, output),
         Command::Ledger(command) => {
             return commands::database::ledger(&command, connection.business.as_ref(), output);

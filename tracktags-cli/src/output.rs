@@ -1,8 +1,10 @@
 //! The only place that prints: tables for people, JSON for programs, failures on standard error.
 
-use crate::args::Format;
+use crate::args::{Arguments, Format};
 use crate::client::Answer;
+use crate::csv;
 use crate::{EXIT_BAD_USAGE, EXIT_DONE, Failure};
+use clap::CommandFactory;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -45,6 +47,7 @@ impl<'a> Output<'a> {
         match self.format {
             Format::Json => self.line(answer.text.trim_end()),
             Format::Table => self.line(&rendered(view, &answer.value)),
+            Format::Csv => self.csv(view, &answer.value),
         }
     }
 
@@ -53,6 +56,7 @@ impl<'a> Output<'a> {
         match self.format {
             Format::Json => self.line(&value.to_string()),
             Format::Table => self.line(&rendered(view, value)),
+            Format::Csv => self.csv(view, value),
         }
     }
 
@@ -61,6 +65,7 @@ impl<'a> Output<'a> {
         match self.format {
             Format::Json => Ok(()),
             Format::Table => self.line(&ledger_row(&LEDGER_COLUMNS.map(|(name, _)| name.to_owned()))),
+            Format::Csv => Ok(csv::write(self.out, [LEDGER_COLUMNS.map(|(name, _)| name)])?),
         }
     }
 
@@ -69,7 +74,29 @@ impl<'a> Output<'a> {
         match self.format {
             Format::Json => self.line(&entry.to_string()),
             Format::Table => self.line(&ledger_row(&ledger_cells(entry))),
+            Format::Csv => {
+                let cells =
+                    ledger_cells(entry).map(|cell| if cell == NOTHING { String::new() } else { cell });
+                Ok(csv::write(self.out, [cells])?)
+            }
         }
+    }
+
+    /// Prints a shell's completions.
+    pub(crate) fn completions(&mut self, shell: clap_complete::Shell) -> Result<(), Failure> {
+        // Into memory first: a pipe that closed early is no reason to panic.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "tracktags-cli", &mut script);
+        Ok(self.out.write_all(&script)?)
+    }
+
+    fn csv(&mut self, view: &View, value: &Value) -> Result<(), Failure> {
+        csv::write(self.out, csv::rows(view, value))?;
+        if let Some(cursor) = value.get("next_cursor").and_then(Value::as_str) {
+            // Not among the rows: those are for a program.
+            let _ = writeln!(self.err, "There are more: --cursor {}", printable(cursor));
+        }
+        Ok(())
     }
 
     fn line(&mut self, text: &str) -> Result<(), Failure> {
@@ -147,7 +174,7 @@ fn list(items: &str, columns: &[&str], value: &Value) -> String {
     text
 }
 
-const USAGE_LIMIT_COLUMNS: [&str; 8] = [
+pub(crate) const USAGE_LIMIT_COLUMNS: [&str; 8] = [
     "limit_period",
     "current_usage",
     "limit_value",

@@ -51,6 +51,22 @@ fn json_is_the_apis_own_answer() {
 }
 
 #[test]
+fn csv_has_the_tables_columns_and_the_apis_values() {
+    let (ran, _) = Canned::new(200, USAGE).asked_by(&["--output", "csv", "usage"]);
+    assert_eq!(ran.code, 0);
+    insta::assert_snapshot!("usage_csv", ran.out);
+    let told = r#"{"plans":[{"id":"p1","plan_name":"Pro, \"big\"\nplan","stripe_price_id":null,"is_free":false}],"next_cursor":"abc"}"#;
+    let (ran, _) = Canned::new(200, told).asked_by(&["--output", "csv", "plans", "list"]);
+    assert_eq!(
+        ran.out,
+        "id,plan_name,stripe_price_id,is_free,created_at\np1,\"Pro, \"\"big\"\"\nplan\",,false,\n"
+    );
+    assert_eq!((ran.code, ran.err.as_str()), (0, "There are more: --cursor abc\n"));
+    let (ran, _) = Canned::new(201, CREATED_LIMIT).asked_by(&["--output", "csv", "limits", "get", "x"]);
+    insta::assert_snapshot!("limit_csv", ran.out);
+}
+
+#[test]
 fn history_shows_a_row_for_each_step() {
     let told = r#"{"metric_name":"api_calls","customer_id":"customer_123","scope":"customer","step":"day","timezone":"UTC","points":[{"start":"2026-01-30T00:00:00Z","end":"2026-01-31T00:00:00Z","value":120,"overage":0,"denied":3},{"start":"2026-01-31T00:00:00Z","end":"2026-02-01T00:00:00Z","value":0,"overage":0,"denied":0}],"count":2}"#;
     let command = [

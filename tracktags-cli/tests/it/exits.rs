@@ -129,3 +129,13 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 fn rand_of_the_system() -> impl rand::CryptoRng {
     rand::rng()
 }
+
+#[test]
+fn each_shell_has_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = run(&["completions", shell]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{shell}");
+        assert!(ran.out.contains("tracktags-cli") && ran.out.contains("businesses"), "{shell}: {}", ran.out);
+    }
+    assert_eq!(run(&["completions", "cmd"]).code, 2);
+}

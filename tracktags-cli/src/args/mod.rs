@@ -3,6 +3,8 @@
 //! Ids, numbers, words and times are checked here against the grammar of the API, so that a typing error is told
 //! before anything is sent. What goes into a request's body is kept as the JSON it will be.
 
+mod usage;
+
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -11,11 +13,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
 use tracktags_core::accounts::{Enforcement, TargetChoice};
-use tracktags_core::history::Step;
 use tracktags_core::limits::{Action, Operator};
 use tracktags_core::metrics::MetricType;
 use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
+
+pub(crate) use usage::{History, Ledger, Metrics, Usage, Verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -107,6 +110,8 @@ pub(crate) enum Format {
     Table,
     /// For programs: the API's own answer; of `ledger` one object a line.
     Json,
+    /// For spreadsheets: the table's columns, as RFC 4180 has it.
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +145,11 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Print the usage ledger of a database, entry by entry
     Ledger(Ledger),
+    /// Print what completes commands in a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Which stretch of a list.
@@ -462,97 +472,6 @@ pub(crate) struct SettingsFields {
 }
 
 const TARGET_CHOICES: [TargetChoice; 3] = [TargetChoice::Auto, TargetChoice::Public, TargetChoice::Allowlist];
-
-#[derive(Debug, Args)]
-pub(crate) struct Usage {
-    /// Of this customer; else of the account that the key speaks for.
-    #[arg(long, value_name = "ID")]
-    pub(crate) customer: Option<CustomerId>,
-    /// Only this metric.
-    #[arg(long)]
-    pub(crate) metric: Option<MetricName>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Metrics {
-    /// List metrics; with the customer's values where one is named
-    List {
-        /// Of this customer.
-        #[arg(long, value_name = "ID")]
-        customer: Option<CustomerId>,
-        #[command(flatten)]
-        page: Page,
-    },
-    /// Show a metric, and where an account stands with it
-    Get {
-        /// Its name.
-        metric: MetricName,
-        /// Of this customer; else of the business itself.
-        #[arg(long, value_name = "ID")]
-        customer: Option<CustomerId>,
-    },
-    /// Record usage without asking; less than 0 takes it off again
-    Record {
-        /// Of this metric.
-        metric: MetricName,
-        /// How many units.
-        #[arg(allow_negative_numbers = true)]
-        units: i64,
-        /// Of this customer; else of the business itself.
-        #[arg(long, value_name = "ID")]
-        customer: Option<CustomerId>,
-    },
-    /// Correct a metric to a value
-    Set {
-        /// Of this metric.
-        metric: MetricName,
-        /// The value it has then.
-        #[arg(value_parser = units)]
-        value: Units,
-        /// Of this customer; else of the business itself.
-        #[arg(long, value_name = "ID")]
-        customer: Option<CustomerId>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct History {
-    /// Of this metric.
-    pub(crate) metric: MetricName,
-    /// Of this customer; else of the account that the key speaks for.
-    #[arg(long, value_name = "ID")]
-    pub(crate) customer: Option<CustomerId>,
-    /// total: all accounts of the business added up.
-    #[arg(long, value_parser = ["customer", "business", "total"])]
-    pub(crate) scope: Option<String>,
-    /// How long each step is.
-    #[arg(long, value_parser = words(Step::ALL.iter().map(|word| word.as_str())))]
-    pub(crate) step: Option<String>,
-    /// From the step of this time on, as in 2026-01-31T23:00:00Z.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) from: Option<Timestamp>,
-    /// Up to this time.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) to: Option<Timestamp>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// The database, as in sqlite:tracktags.db; it may be in use.
-    pub(crate) store_url: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ledger {
-    /// The database, as in sqlite:tracktags.db; it may be in use.
-    pub(crate) store_url: String,
-    /// Only entries of this customer.
-    #[arg(long, value_name = "ID")]
-    pub(crate) customer: Option<CustomerId>,
-    /// Only entries of this metric.
-    #[arg(long)]
-    pub(crate) metric: Option<MetricName>,
-}
 
 fn words(all: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
     PossibleValuesParser::new(all.collect::<Vec<_>>())
