@@ -347,3 +347,37 @@ fn a_rotated_key_has_a_successor_at_once_and_ends_with_its_grace() {
     }
     assert_eq!(rotate("nothing", &json!({}), 404)["code"], "key_not_found");
 }
+
+#[test]
+fn a_customer_has_as_many_keys_as_the_business_says() {
+    let app = TestApp::new();
+    let path = "/api/v1/customers/customer_123/keys";
+    let create = |status| app.business("POST", path, Some(&json!({})), status);
+    let set = |count: i64| {
+        let change = json!({"max_customer_keys": count});
+        app.business("PATCH", "/api/v1/settings", Some(&change), 200)
+    };
+    let first = create(201);
+    let _second = create(201);
+    assert_eq!(create(409)["code"], "key_limit_reached");
+    assert_eq!(set(4)["max_customer_keys"], 4);
+    let (_third, _fourth) = (create(201), create(201));
+    assert_eq!(create(409)["code"], "key_limit_reached");
+    // A smaller number ends no key, and lets none be made until there are fewer.
+    let _settings = set(3);
+    let key = |made: &Value| format!("{path}/{}", made["key_id"].as_str().unwrap());
+    let _revoked = app.business("DELETE", &key(&first), None, 200);
+    assert_eq!(create(409)["code"], "key_limit_reached", "three are left");
+    let keys = app.business("GET", path, None, 200);
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 3);
+    for count in ["0", "51"] {
+        let body = format!("{{\"max_customer_keys\":{count}}}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let refused = app.business("PATCH", "/api/v1/settings", Some(&body), 400);
+        assert_eq!(refused["details"][0]["field"], "max_customer_keys");
+    }
+    // By SQL it holds as well.
+    app.node.sql("UPDATE businesses SET max_customer_keys = 5");
+    let _fourth = create(201);
+    app.node.verify();
+}

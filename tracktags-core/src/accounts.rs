@@ -245,7 +245,12 @@ pub struct Settings {
     pub enforcement: Enforcement,
     /// Which targets its calls may reach.
     pub target_policy: TargetChoice,
+    /// Live keys that each of its customers may have, 1 to [`CUSTOMER_KEYS_MAX`].
+    pub max_customer_keys: u8,
 }
+
+/// The most that [`Settings::max_customer_keys`] may be.
+pub const CUSTOMER_KEYS_MAX: u8 = 50;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -254,6 +259,7 @@ impl Default for Settings {
             default_metric: None,
             enforcement: Enforcement::Enforce,
             target_policy: TargetChoice::Auto,
+            max_customer_keys: 2,
         }
     }
 }

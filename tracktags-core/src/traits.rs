@@ -335,6 +335,8 @@ pub struct SettingsChange {
     pub enforcement: Option<Enforcement>,
     /// Which targets.
     pub target_policy: Option<TargetChoice>,
+    /// Live keys a customer; those beyond a smaller number stay.
+    pub max_customer_keys: Option<u8>,
 }
 
 /// Businesses, their settings and customers.

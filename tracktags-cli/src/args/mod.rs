@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
-use tracktags_core::accounts::{Enforcement, TargetChoice};
+use tracktags_core::accounts::{CUSTOMER_KEYS_MAX, Enforcement, TargetChoice};
 use tracktags_core::limits::{Action, Operator};
 use tracktags_core::metrics::MetricType;
 use tracktags_core::time::{Timestamp, TimestampError};
@@ -469,6 +469,9 @@ pub(crate) struct SettingsFields {
     /// Which targets may be reached; auto is the allowlist once there are upstreams.
     #[arg(long, value_parser = words(TARGET_CHOICES.iter().map(|word| word.as_str())))]
     pub(crate) target_policy: Option<String>,
+    /// How many live keys a customer may have, 1 to 50.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=i64::from(CUSTOMER_KEYS_MAX)))]
+    pub(crate) max_customer_keys: Option<u8>,
 }
 
 const TARGET_CHOICES: [TargetChoice; 3] = [TargetChoice::Auto, TargetChoice::Public, TargetChoice::Allowlist];

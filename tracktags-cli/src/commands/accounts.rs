@@ -7,7 +7,8 @@ use awc::http::Method;
 
 const BUSINESS: &[&str] = &["business_id", "business_name", "email", "created_at"];
 const BUSINESSES: View = View::List { items: "businesses", columns: BUSINESS };
-const SETTINGS: &[&str] = &["timezone", "default_metric", "enforcement", "target_policy"];
+const SETTINGS: &[&str] =
+    &["timezone", "default_metric", "enforcement", "target_policy", "max_customer_keys"];
 const CUSTOMER: &[&str] = &[
     "status",
     "customer_id",
@@ -60,6 +61,7 @@ pub(crate) fn settings(command: Settings) -> Call {
             ("default_metric", fields.default_metric),
             ("enforcement", fields.enforcement.map(Into::into)),
             ("target_policy", fields.target_policy.map(Into::into)),
+            ("max_customer_keys", fields.max_customer_keys.map(Into::into)),
         ]),
     }
 }

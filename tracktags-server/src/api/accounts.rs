@@ -9,7 +9,8 @@ use crate::request::Input;
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
 use tracktags_core::accounts::{
-    self as core, BusinessId, Customer, CustomerId, Enforcement, MetricName, Settings, TargetChoice,
+    self as core, BusinessId, CUSTOMER_KEYS_MAX, Customer, CustomerId, Enforcement, MetricName, Settings,
+    TargetChoice,
 };
 use tracktags_core::error::Entity;
 use tracktags_core::traits::{Change, CustomerFields, CustomerQuery, NewBusiness, SettingsChange};
@@ -72,6 +73,7 @@ fn shown_settings(settings: &Settings) -> Shape {
         "default_metric": settings.default_metric,
         "enforcement": settings.enforcement,
         "target_policy": settings.target_policy,
+        "max_customer_keys": settings.max_customer_keys,
     }
 }
 
@@ -89,6 +91,7 @@ fn settings_change(mut form: Form) -> Result<SettingsChange, ApiError> {
     let default_metric = form.text_change("default_metric", 0..=usize::MAX);
     let enforcement = form.word("enforcement", &ENFORCEMENTS.map(|word| (word.as_str(), word)));
     let target_policy = form.word("target_policy", &CHOICES.map(|word| (word.as_str(), word)));
+    let keys_max = form.number("max_customer_keys", 1..=i64::from(CUSTOMER_KEYS_MAX));
     form.finish()?;
     let default_metric = match default_metric {
         Change::Keep => Change::Keep,
@@ -98,7 +101,8 @@ fn settings_change(mut form: Form) -> Result<SettingsChange, ApiError> {
             MetricName::parse(&name).map_err(|_against_grammar| ApiError::not_found(Entity::Metric))?,
         ),
     };
-    Ok(SettingsChange { timezone, default_metric, enforcement, target_policy })
+    let max_customer_keys = keys_max.and_then(|count| u8::try_from(count).ok());
+    Ok(SettingsChange { timezone, default_metric, enforcement, target_policy, max_customer_keys })
 }
 
 /// `PATCH …/settings`

@@ -5,7 +5,9 @@ use super::metrics::metric_exists;
 use super::rows::{holds, page_of, page_rows, time_or_start, time_text};
 use super::schema::businesses;
 use diesel::prelude::*;
-use tracktags_core::accounts::{Business, BusinessId, Enforcement, MetricName, Settings, TargetChoice};
+use tracktags_core::accounts::{
+    Business, BusinessId, CUSTOMER_KEYS_MAX, Enforcement, MetricName, Settings, TargetChoice,
+};
 use tracktags_core::error::{Entity, StoreError};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{Change, NewBusiness, Page, PageRequest, SettingsChange};
@@ -142,6 +144,7 @@ struct SettingsRow {
     default_metric: Option<String>,
     enforcement: String,
     target_policy: String,
+    max_customer_keys: i32,
 }
 
 impl SettingsRow {
@@ -157,7 +160,14 @@ impl SettingsRow {
             _ => TargetChoice::Allowlist,
         };
         let default_metric = self.default_metric.and_then(|name| MetricName::parse(&name).ok());
-        Settings { timezone: self.timezone, default_metric, enforcement, target_policy }
+        let max_customer_keys = u8::try_from(self.max_customer_keys.clamp(1, i32::from(CUSTOMER_KEYS_MAX)));
+        Settings {
+            timezone: self.timezone,
+            default_metric,
+            enforcement,
+            target_policy,
+            max_customer_keys: max_customer_keys.unwrap_or(1),
+        }
     }
 }
 
@@ -202,7 +212,9 @@ pub(crate) fn update_settings(
     settings.timezone = change.timezone.unwrap_or(settings.timezone);
     settings.enforcement = change.enforcement.unwrap_or(settings.enforcement);
     settings.target_policy = change.target_policy.unwrap_or(settings.target_policy);
+    settings.max_customer_keys = change.max_customer_keys.unwrap_or(settings.max_customer_keys);
     let values = (
+        businesses::max_customer_keys.eq(i32::from(settings.max_customer_keys)),
         businesses::timezone.eq(&settings.timezone),
         businesses::default_metric.eq(settings.default_metric.as_ref().map(MetricName::as_str)),
         businesses::enforcement.eq(settings.enforcement.as_str()),

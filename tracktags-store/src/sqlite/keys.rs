@@ -1,6 +1,6 @@
 //! ① Keys: rows that say whom a hash speaks for. `terms` reads whether one may be believed.
 //!
-//! A live key holds a slot; unique slot numbers, not counting, keep an owner at its two (`KEYS_MAX`). One that
+//! A live key holds a slot; unique slot numbers, not counting, keep an owner at what it may have. One that
 //! expired gives its slot up when the next key is made. Revoking erases the row's proof, by trigger.
 
 use super::accounts;
@@ -18,8 +18,8 @@ use tracktags_core::keys::{KeyHash, PlainKey};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Page, PageRequest};
 
-/// Live keys of a business, and of a customer.
-const KEYS_MAX: i64 = 2;
+/// Live keys of a business.
+const BUSINESS_KEYS_MAX: i64 = 2;
 
 /// A key's row as it is looked at here.
 #[derive(Clone, Queryable)]
@@ -146,7 +146,7 @@ pub(crate) fn create_key(
     for row in expired.iter().filter(|row| row.slot.is_some()) {
         free_slot(conn, &owner, row.seq)?;
     }
-    let Some(slot) = slot_left(&live) else {
+    let Some(slot) = slot_left(conn, &owner, &live)? else {
         let id = live.first().map(|row| row.id.clone()).unwrap_or_default();
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyLimitReached, id));
     };
@@ -158,9 +158,22 @@ pub(crate) fn create_key(
     make(conn, now, secrets, NewKey { owner, key_name, description, expires_at }, slot)
 }
 
-/// A slot that none of these rows holds.
-pub(super) fn slot_left(live: &[KeyRow]) -> Option<i64> {
-    (1..=KEYS_MAX).find(|slot| live.iter().all(|row| row.slot != Some(*slot)))
+/// A slot that none of these rows holds; `None` where the owner has as many keys as it may.
+pub(super) fn slot_left(
+    conn: &mut SqliteConnection,
+    owner: &KeyOwner,
+    live: &[KeyRow],
+) -> Result<Option<i64>, StoreError> {
+    let keys_max = match owner {
+        KeyOwner::Business(_) => BUSINESS_KEYS_MAX,
+        KeyOwner::Customer(business, _) => accounts::settings(conn, business)?.max_customer_keys.into(),
+    };
+    // More are held than may be where the setting was lowered.
+    let held = live.iter().filter(|row| row.slot.is_some()).count();
+    if i64::try_from(held).unwrap_or(i64::MAX) >= keys_max {
+        return Ok(None);
+    }
+    Ok((1..=keys_max).find(|slot| live.iter().all(|row| row.slot != Some(*slot))))
 }
 
 /// Makes a key in a free slot; its name is its id where none is given.

@@ -22,7 +22,11 @@ pub(crate) fn rotate_key(
     let old = keys::find(conn, now, &owner, &rotation.key)?;
     let live = keys::live(conn, now, &owner)?;
     // One in grace that is rotated itself needs a place for what replaces it.
-    let Some(slot) = old.slot.or_else(|| keys::slot_left(&live)) else {
+    let slot = match old.slot {
+        Some(slot) => Some(slot),
+        None => keys::slot_left(conn, &owner, &live)?,
+    };
+    let Some(slot) = slot else {
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyLimitReached, old.id));
     };
     for older in live.iter().filter(|row| row.slot.is_none() && row.id != old.id) {

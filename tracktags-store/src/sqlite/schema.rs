@@ -42,6 +42,7 @@ diesel::table! {
         target_policy -> Text,
         created_at -> Text,
         deleted_at -> Nullable<Text>,
+        max_customer_keys -> Integer,
     }
 }
 

@@ -16,17 +16,28 @@ mod limits_tests;
 #[path = "testing_triggers.rs"]
 mod triggers_tests;
 
-const UP: &str = include_str!("../../migrations/sqlite/00000000000001_configuration/up.sql");
-const DOWN: &str = include_str!("../../migrations/sqlite/00000000000001_configuration/down.sql");
-
-const NOTES: &str = include_str!("../../migrations/sqlite/00000000000003_metric_notes/up.sql");
-const NOTES_DOWN: &str = include_str!("../../migrations/sqlite/00000000000003_metric_notes/down.sql");
+/// The migrations that make configuration: up and down.
+const MIGRATIONS: [(&str, &str); 3] = [
+    (
+        include_str!("../../migrations/sqlite/00000000000001_configuration/up.sql"),
+        include_str!("../../migrations/sqlite/00000000000001_configuration/down.sql"),
+    ),
+    (
+        include_str!("../../migrations/sqlite/00000000000003_metric_notes/up.sql"),
+        include_str!("../../migrations/sqlite/00000000000003_metric_notes/down.sql"),
+    ),
+    (
+        include_str!("../../migrations/sqlite/00000000000004_customer_keys_max/up.sql"),
+        include_str!("../../migrations/sqlite/00000000000004_customer_keys_max/down.sql"),
+    ),
+];
 
 /// A new database without anything in it.
 pub(crate) fn database() -> SqliteConnection {
     let mut conn = SqliteConnection::establish(":memory:").unwrap();
-    conn.batch_execute(UP).unwrap();
-    conn.batch_execute(NOTES).unwrap();
+    for (up, _) in MIGRATIONS {
+        conn.batch_execute(up).unwrap();
+    }
     conn
 }
 
@@ -127,10 +138,12 @@ fn up_down_up_leaves_the_same_schema() {
     };
     let conn = &mut database();
     let before = schema(conn);
-    sql(conn, NOTES_DOWN);
-    sql(conn, DOWN);
+    for (_, down) in MIGRATIONS.iter().rev() {
+        sql(conn, down);
+    }
     assert_eq!(count(conn, "sqlite_schema WHERE name NOT LIKE 'sqlite_%'"), 0);
-    sql(conn, UP);
-    sql(conn, NOTES);
+    for (up, _) in MIGRATIONS {
+        sql(conn, up);
+    }
     assert_eq!(schema(conn), before);
 }

@@ -61,6 +61,7 @@ fn settings_change_one_by_one() {
         timezone: Some("Europe/Berlin".into()),
         enforcement: Some(Enforcement::Observe),
         target_policy: Some(TargetChoice::Public),
+        max_customer_keys: Some(7),
         default_metric: Change::Keep,
     };
     accounts::update_settings(conn, day(1), &b1, change).unwrap();
@@ -68,6 +69,7 @@ fn settings_change_one_by_one() {
     assert_eq!(settings.timezone, "Europe/Berlin");
     assert_eq!(settings.default_metric, Some(metric("calls")));
     assert_eq!((settings.enforcement, settings.target_policy), (Enforcement::Observe, TargetChoice::Public));
+    assert_eq!(settings.max_customer_keys, 7);
     assert_eq!(missing(accounts::settings(conn, &business("b9"))), Entity::Business);
 }
 
