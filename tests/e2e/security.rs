@@ -381,3 +381,44 @@ fn a_customer_has_as_many_keys_as_the_business_says() {
     let _fourth = create(201);
     app.node.verify();
 }
+
+#[test]
+fn a_deleted_business_is_refused_at_once_and_comes_back_without_its_keys() {
+    let app = TestApp::new();
+    let customer = app.customer_key("customer_123");
+    let _id = app.limit("api_calls", 10, "monthly");
+    let body = json!({"metric_name": "api_calls", "customer_id": "customer_123", "units": 3});
+    assert_eq!(app.client().json("POST", "/api/v1/track", &app.business_key, Some(&body)).status, 200);
+    let path = format!("/api/v1/businesses/{}", app.business_id);
+    let admin = |method: &str, path: &str| app.client().admin(method, path, &app.node.admin_key(), None);
+    let forbidden = app.client().json("DELETE", &path, &app.business_key, None);
+    assert_eq!((forbidden.status, forbidden.code().as_str()), (403, "forbidden"));
+    let deleted = admin("DELETE", &path);
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    assert!(deleted.json()["deletion_scheduled_for"].is_string(), "{}", deleted.text());
+    for key in [&app.business_key, &customer] {
+        let refused = app.client().json("GET", "/api/v1/usage", key, None);
+        assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_key"));
+    }
+    assert_eq!(admin("GET", &path).code(), "business_not_found");
+    assert_eq!(admin("DELETE", &path).code(), "business_not_found");
+    let listed = |query: &str| {
+        let list = admin("GET", &format!("/api/v1/businesses{query}")).json();
+        list["businesses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["business_id"] == app.business_id.as_str())
+    };
+    assert!(listed("?deleted=true") && !listed(""));
+    assert_eq!(admin("GET", "/api/v1/businesses?deleted=maybe").code(), "validation_failed");
+    assert_eq!(admin("POST", &format!("{path}/restore")).status, 200);
+    assert!(listed("") && !listed("?deleted=true"));
+    assert_eq!(admin("POST", "/api/v1/businesses/nobody/restore").code(), "business_not_found");
+    let refused = app.client().json("GET", "/api/v1/usage", &customer, None);
+    assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_key"), "keys stay revoked");
+    let usage =
+        admin("GET", &format!("/api/v1/usage?business_id={}&customer_id=customer_123", app.business_id));
+    assert_eq!(usage.json()["metrics"][0]["current_value"], 3, "{}", usage.text());
+    app.node.verify();
+}

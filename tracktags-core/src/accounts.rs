@@ -150,7 +150,12 @@ pub struct Business {
     pub user_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When it was deleted; [`BUSINESS_KEPT_SECONDS`] later it is gone.
+    pub deleted_at: Option<Timestamp>,
 }
+
+/// How long a deleted business can be restored: 30 days.
+pub const BUSINESS_KEPT_SECONDS: i64 = 30 * 86_400;
 
 /// A customer as it is kept. Fields and lengths: `docs/API.md`, customers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -107,6 +107,7 @@ pub mod limits;
 pub mod lists;
 pub mod memory;
 pub mod metrics;
+pub mod records;
 pub mod settle;
 pub mod time;
 pub mod traits;

@@ -4,8 +4,7 @@
 //! `NotFound`, exactly as unknown ones.
 
 use crate::accounts::{
-    Account, Business, BusinessId, Customer, CustomerId, Enforcement, Identity, MetricName, Scope, Settings,
-    TargetChoice,
+    Account, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Scope, Settings,
 };
 use crate::batch::Outcome;
 use crate::decide::MetricState;
@@ -16,6 +15,7 @@ use crate::keys::{KeyHash, PlainKey};
 use crate::limits::{Action, Attachment, Limit, Operator, Plan, Terms};
 pub use crate::lists::{Change, Page, PageRequest};
 use crate::metrics::{Metric, MetricType, Units};
+pub use crate::records::{BusinessQuery, CustomerFields, CustomerQuery, NewBusiness, SettingsChange};
 use crate::time::Timestamp;
 use crate::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
 use crate::windows::{Period, Span};
@@ -275,70 +275,6 @@ pub trait TermsStore: Send + Sync + 'static {
     ) -> StoreFuture<'_, Afresh>;
 }
 
-/// A business to be made.
-#[derive(Clone, Debug)]
-pub struct NewBusiness {
-    /// 1 to 200 characters.
-    pub business_name: String,
-    /// Where to write to.
-    pub email: String,
-    /// The caller's own id for it.
-    pub user_id: Option<String>,
-}
-
-/// A customer's fields as they are to be; for a new one `Keep` leaves them empty.
-#[derive(Clone, Debug, Default)]
-pub struct CustomerFields {
-    /// A name for people.
-    pub customer_name: Change<String>,
-    /// An address.
-    pub email: Change<String>,
-    /// A note.
-    pub description: Change<String>,
-    /// The plan.
-    pub plan_id: Change<String>,
-    /// Stripe's customer.
-    pub stripe_customer_id: Change<String>,
-    /// Stripe's subscription.
-    pub stripe_subscription_id: Change<String>,
-    /// Stripe's price; set without `plan_id` it also sets the plan with that price, if there is one.
-    pub stripe_price_id: Change<String>,
-    /// The free plan holds from then on.
-    pub subscription_ends_at: Change<Timestamp>,
-    /// Day of the month, 1 to 31.
-    pub billing_anchor_day: Change<u8>,
-    /// A JSON object as text.
-    pub metadata: Change<String>,
-}
-
-/// Which customers.
-#[derive(Clone, Debug)]
-pub struct CustomerQuery {
-    /// The tenant.
-    pub business: BusinessId,
-    /// On this plan only.
-    pub plan_id: Option<String>,
-    /// Whose id, name or email holds this text.
-    pub text: Option<String>,
-    /// Which stretch.
-    pub page: PageRequest,
-}
-
-/// Settings to change.
-#[derive(Clone, Debug, Default)]
-pub struct SettingsChange {
-    /// IANA name, checked by the caller.
-    pub timezone: Option<String>,
-    /// Must be a metric of the business.
-    pub default_metric: Change<MetricName>,
-    /// Whether limits refuse.
-    pub enforcement: Option<Enforcement>,
-    /// Which targets.
-    pub target_policy: Option<TargetChoice>,
-    /// Live keys a customer; those beyond a smaller number stay.
-    pub max_customer_keys: Option<u8>,
-}
-
 /// Businesses, their settings and customers.
 pub trait AccountStore: Send + Sync + 'static {
     /// Creates a business.
@@ -353,11 +289,24 @@ pub trait AccountStore: Send + Sync + 'static {
     /// `NotFound`.
     fn business(&self, id: BusinessId) -> StoreFuture<'_, Business>;
 
-    /// All businesses whose id, name or email holds `text`.
+    /// Businesses, oldest first.
     ///
     /// # Errors
     /// Those of the store.
-    fn businesses(&self, text: Option<String>, page: PageRequest) -> StoreFuture<'_, Page<Business>>;
+    fn businesses(&self, query: BusinessQuery) -> StoreFuture<'_, Page<Business>>;
+
+    /// Deletes a business: its keys are refused from the next request on, for good. Everything it has stays for
+    /// [`BUSINESS_KEPT_SECONDS`](crate::accounts::BUSINESS_KEPT_SECONDS), then goes.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn delete_business(&self, id: BusinessId) -> StoreFuture<'_, Business>;
+
+    /// Brings a deleted business back, with everything but its keys. One that is there stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound` where it never was, or is gone.
+    fn restore_business(&self, id: BusinessId) -> StoreFuture<'_, Business>;
 
     /// Changes name or email.
     ///

@@ -125,6 +125,10 @@ table! {
     "/api/v1/businesses/{bid}" => {
         GET Business accounts::read_business;
         PUT Admin accounts::update_business;
+        DELETE Admin accounts::delete_business;
+    }
+    "/api/v1/businesses/{bid}/restore" => {
+        POST Admin accounts::restore_business;
     }
     "/health" => {
         GET Anonymous usage::health;

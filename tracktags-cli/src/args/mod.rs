@@ -179,6 +179,9 @@ pub(crate) enum Businesses {
         /// Only those whose name or address holds this.
         #[arg(long, value_name = "TEXT")]
         query: Option<String>,
+        /// The deleted ones, which can be restored.
+        #[arg(long)]
+        deleted: bool,
         #[command(flatten)]
         page: Page,
     },
@@ -197,6 +200,16 @@ pub(crate) enum Businesses {
         /// Whom to write to.
         #[arg(long)]
         email: Option<String>,
+    },
+    /// Delete a business: its keys stop at once, the rest goes after 30 days
+    Delete {
+        /// Its id.
+        id: BusinessId,
+    },
+    /// Bring a deleted business back, without its keys
+    Restore {
+        /// Its id.
+        id: BusinessId,
     },
 }
 

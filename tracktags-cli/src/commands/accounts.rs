@@ -31,6 +31,8 @@ const CUSTOMERS: View = View::List {
     columns: &["customer_id", "customer_name", "email", "plan_id", "plan_in_force", "subscription_ends_at"],
 };
 
+const GONE: &[&str] = &["message", "business_id", "deletion_scheduled_for"];
+
 /// `businesses …`
 pub(crate) fn businesses(command: Businesses) -> Call {
     match command {
@@ -38,8 +40,17 @@ pub(crate) fn businesses(command: Businesses) -> Call {
             Call::new(Who::Admin, Method::POST, &["businesses"], View::Record(BUSINESS))
                 .with([("business_name", Some(name.into())), ("email", Some(email.into()))])
         }
-        Businesses::List { query, page } => {
-            Call::new(Who::Admin, Method::GET, &["businesses"], BUSINESSES).asking("q", query).page(page)
+        Businesses::List { query, deleted, page } => {
+            Call::new(Who::Admin, Method::GET, &["businesses"], BUSINESSES)
+                .asking("q", query)
+                .asking("deleted", deleted.then_some(true))
+                .page(page)
+        }
+        Businesses::Delete { id } => {
+            Call::new(Who::Admin, Method::DELETE, &["businesses", id.as_str()], View::Record(GONE))
+        }
+        Businesses::Restore { id } => {
+            Call::new(Who::Admin, Method::POST, &["businesses", id.as_str(), "restore"], View::Record(GONE))
         }
         Businesses::Get { id } => {
             Call::new(Who::Either, Method::GET, &["businesses", id.as_str()], View::Record(BUSINESS))

@@ -9,22 +9,30 @@ use crate::request::Input;
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
 use tracktags_core::accounts::{
-    self as core, BusinessId, CUSTOMER_KEYS_MAX, Customer, CustomerId, Enforcement, MetricName, Settings,
-    TargetChoice,
+    self as core, BUSINESS_KEPT_SECONDS, BusinessId, CUSTOMER_KEYS_MAX, Customer, CustomerId, Enforcement,
+    MetricName, Settings, TargetChoice,
 };
 use tracktags_core::error::Entity;
-use tracktags_core::traits::{Change, CustomerFields, CustomerQuery, NewBusiness, SettingsChange};
+use tracktags_core::time::Timestamp;
+use tracktags_core::traits::{
+    BusinessQuery, Change, CustomerFields, CustomerQuery, NewBusiness, SettingsChange,
+};
 use tracktags_core::windows::Calendar;
 
 const EMAIL_CHARS_MAX: usize = 254;
 const ID_CHARS_MAX: usize = 255;
 
 fn shown_business(business: core::Business) -> Shape {
-    shape! {
+    let gone_at = gone_at(&business);
+    let shown = shape! {
         "business_id": business.business_id,
         "business_name": business.business_name,
         "email": business.email,
         "created_at": business.created_at,
+    };
+    match gone_at {
+        Some(at) => shown.and(shape! {"deletion_scheduled_for": at}),
+        None => shown,
     }
 }
 
@@ -44,8 +52,46 @@ pub(crate) async fn create_business(_: Admin, mut input: Input) -> Answer {
 /// `GET /api/v1/businesses`
 pub(crate) async fn list_businesses(_: Admin, input: Input) -> Answer {
     let list = List::asked(&input, "businesses", "")?;
-    let page = input.app.store.businesses(input.query("q"), list.page).await?;
+    let deleted = match input.query("deleted").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::field("deleted", "must be true or false")),
+    };
+    let query = BusinessQuery { text: input.query("q"), deleted, page: list.page };
+    let page = input.app.store.businesses(query).await?;
     Ok(list.answer(page, shown_business))
+}
+
+/// Which business the path names.
+fn named(input: &Input) -> Result<BusinessId, ApiError> {
+    BusinessId::parse(&input.segment("bid")).map_err(|_against_grammar| ApiError::not_found(Entity::Business))
+}
+
+/// `DELETE /api/v1/businesses/{bid}`
+pub(crate) async fn delete_business(_: Admin, input: Input) -> Answer {
+    let business = input.app.store.delete_business(named(&input)?).await?;
+    let message =
+        "The business was deleted; its keys are refused from now on. It can be restored until it is gone.";
+    Ok(HttpResponse::Ok().json(shape! {
+        "success": true,
+        "message": message,
+        "business_id": business.business_id,
+        "deletion_scheduled_for": gone_at(&business),
+    }))
+}
+
+/// `POST /api/v1/businesses/{bid}/restore`
+pub(crate) async fn restore_business(_: Admin, mut input: Input) -> Answer {
+    input.form().await?.finish()?;
+    let business = input.app.store.restore_business(named(&input)?).await?;
+    let message = "The business is back, with everything but its keys; create new ones.";
+    let id = business.business_id;
+    Ok(HttpResponse::Ok().json(shape! {"success": true, "message": message, "business_id": id}))
+}
+
+/// When a deleted business is gone.
+fn gone_at(business: &core::Business) -> Option<Timestamp> {
+    business.deleted_at.map(|at| at.plus_seconds(BUSINESS_KEPT_SECONDS))
 }
 
 /// `GET /api/v1/businesses/{bid}`
@@ -56,8 +102,7 @@ pub(crate) async fn read_business(business: Business, input: Input) -> Answer {
 
 /// `PUT /api/v1/businesses/{bid}`
 pub(crate) async fn update_business(_: Admin, mut input: Input) -> Answer {
-    let id = BusinessId::parse(&input.segment("bid"));
-    let id = id.map_err(|_against_grammar| ApiError::not_found(Entity::Business))?;
+    let id = named(&input)?;
     let mut form = input.form().await?;
     let name = form.text("business_name", 1..=200);
     let email = form.text("email", 1..=EMAIL_CHARS_MAX);

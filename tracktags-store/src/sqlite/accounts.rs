@@ -10,7 +10,7 @@ use tracktags_core::accounts::{
 };
 use tracktags_core::error::{Entity, StoreError};
 use tracktags_core::time::Timestamp;
-use tracktags_core::traits::{Change, NewBusiness, Page, PageRequest, SettingsChange};
+use tracktags_core::traits::{BusinessQuery, Change, NewBusiness, Page, SettingsChange};
 
 #[path = "customers.rs"]
 mod customers;
@@ -30,6 +30,7 @@ struct BusinessRow {
     email: String,
     user_id: Option<String>,
     created_at: String,
+    deleted_at: Option<String>,
 }
 
 impl BusinessRow {
@@ -40,6 +41,7 @@ impl BusinessRow {
             email: self.email,
             user_id: self.user_id,
             created_at: time_or_start(&self.created_at),
+            deleted_at: self.deleted_at.as_deref().map(time_or_start),
         })
     }
 }
@@ -85,22 +87,22 @@ pub(crate) fn business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<B
     row.and_then(BusinessRow::read).ok_or_else(|| StoreError::not_found(Entity::Business, id.as_str()))
 }
 
-/// All businesses whose id, name or email holds `text`.
+/// Businesses, oldest first.
 pub(crate) fn businesses(
     conn: &mut SqliteConnection,
-    text: Option<&str>,
-    page: PageRequest,
+    query: &BusinessQuery,
 ) -> Result<Page<Business>, StoreError> {
-    let mut query = businesses::table
-        .filter(businesses::deleted_at.is_null())
+    let page = query.page;
+    let mut rows = businesses::table
+        .filter(businesses::deleted_at.is_null().ne(query.deleted))
         .filter(businesses::seq.gt(page.after.unwrap_or(0)))
         .order(businesses::seq)
         .select(BusinessRow::as_select())
         .limit(page_rows(page))
         .into_boxed();
-    if let Some(text) = text {
+    if let Some(text) = &query.text {
         let pattern = holds(text);
-        query = query.filter(
+        rows = rows.filter(
             businesses::business_id
                 .like(pattern.clone())
                 .escape('\\')
@@ -108,7 +110,7 @@ pub(crate) fn businesses(
                 .or(businesses::email.like(pattern).escape('\\')),
         );
     }
-    let rows = query.load(conn).map_err(store_error)?;
+    let rows = rows.load(conn).map_err(store_error)?;
     Ok(page_of(rows, page, |row| row.seq, BusinessRow::read))
 }
 
@@ -132,6 +134,36 @@ pub(crate) fn update_business(
             .map_err(store_error)?;
     }
     business(conn, id)
+}
+
+/// Deletes a business. Triggers end its keys.
+pub(crate) fn delete_business(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    id: &BusinessId,
+) -> Result<Business, StoreError> {
+    require_business(conn, id)?;
+    set_deleted_at(conn, id, Some(time_text(now)))
+}
+
+/// Brings a deleted business back; its keys stay revoked.
+pub(crate) fn restore_business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<Business, StoreError> {
+    set_deleted_at(conn, id, None)
+}
+
+fn set_deleted_at(
+    conn: &mut SqliteConnection,
+    id: &BusinessId,
+    at: Option<String>,
+) -> Result<Business, StoreError> {
+    diesel::update(businesses::table.filter(businesses::business_id.eq(id.as_str())))
+        .set(businesses::deleted_at.eq(at))
+        .returning(BusinessRow::as_returning())
+        .get_result(conn)
+        .optional()
+        .map_err(store_error)?
+        .and_then(BusinessRow::read)
+        .ok_or_else(|| StoreError::not_found(Entity::Business, id.as_str()))
 }
 
 // ---- settings ----

@@ -231,13 +231,17 @@ impl Writer {
             self.folding.too_large = connection::ledger_bytes(&mut self.conn)? > self.limits.ledger_bytes_max;
         }
         let kept = i64::from(self.limits.ledger_retention_seconds);
-        let before =
-            if self.folding.too_large { Timestamp::MAX } else { self.clock.now().plus_seconds(-kept) };
+        let now = self.clock.now();
+        let before = if self.folding.too_large { Timestamp::MAX } else { now.plus_seconds(-kept) };
         let folded_to = self.folding.folded_to;
-        let day_ago = self.clock.now();
+        let ledger_seconds = self.limits.ledger_retention_seconds;
         self.in_unsynced_transaction(|writer| {
-            usage::prune(&mut writer.conn, folded_to, before, PRUNE_CHUNK)?;
-            super::changes::prune_changes(&mut writer.conn, day_ago).map(drop)
+            let pruned = usage::prune(&mut writer.conn, folded_to, before, PRUNE_CHUNK)?;
+            super::changes::prune_changes(&mut writer.conn, now)?;
+            if i64::try_from(pruned).is_ok_and(|pruned| pruned < PRUNE_CHUNK) {
+                super::purge::purge_a_little(&mut writer.conn, now, ledger_seconds)?;
+            }
+            Ok(())
         })
     }
 

@@ -26,6 +26,7 @@ mod limits;
 mod live;
 mod metrics;
 mod migrate;
+mod purge;
 mod rotate;
 mod rows;
 mod schema;

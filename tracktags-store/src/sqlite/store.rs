@@ -20,10 +20,10 @@ use tracktags_core::keys::KeyHash;
 use tracktags_core::limits::{Limit, Plan, Terms};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
-    AccountStore, AccountUsage, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery, HistoryQuery,
-    KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricRecord, MetricUsage,
-    NewBusiness, NewKey, NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation, SettingsChange,
-    StoreFuture, TermsStore,
+    AccountStore, AccountUsage, BusinessQuery, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery,
+    HistoryQuery, KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricRecord,
+    MetricUsage, NewBusiness, NewKey, NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation,
+    SettingsChange, StoreFuture, TermsStore,
 };
 
 /// The store of one node.
@@ -193,8 +193,16 @@ impl AccountStore for SqliteStore {
         self.read(move |conn, _| accounts::business(conn, &id))
     }
 
-    fn businesses(&self, text: Option<String>, page: PageRequest) -> StoreFuture<'_, Page<Business>> {
-        self.read(move |conn, _| accounts::businesses(conn, text.as_deref(), page))
+    fn businesses(&self, query: BusinessQuery) -> StoreFuture<'_, Page<Business>> {
+        self.read(move |conn, _| accounts::businesses(conn, &query))
+    }
+
+    fn delete_business(&self, id: BusinessId) -> StoreFuture<'_, Business> {
+        self.change(move |conn, now| accounts::delete_business(conn, now, &id))
+    }
+
+    fn restore_business(&self, id: BusinessId) -> StoreFuture<'_, Business> {
+        self.change(move |conn, _| accounts::restore_business(conn, &id))
     }
 
     fn update_business(

@@ -5,7 +5,8 @@ use crate::sqlite::{accounts, limits};
 use tracktags_core::accounts::{Enforcement, TargetChoice};
 use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::traits::{
-    Change, CustomerFields, CustomerQuery, NewBusiness, PageRequest, PlanFields, SettingsChange,
+    BusinessQuery, Change, CustomerFields, CustomerQuery, NewBusiness, PageRequest, PlanFields,
+    SettingsChange,
 };
 
 fn page(after: Option<i64>, count_max: u32) -> PageRequest {
@@ -37,7 +38,8 @@ fn a_business_is_made_found_and_changed() {
     for (text, found) in
         [(None, 1), (Some("% off_"), 1), (Some("A@B"), 1), (Some("_%"), 0), (Some("biz_"), 1)]
     {
-        assert_eq!(accounts::businesses(conn, text, page(None, 10)).unwrap().items.len(), found, "{text:?}");
+        let query = BusinessQuery { text: text.map(Into::into), deleted: false, page: page(None, 10) };
+        assert_eq!(accounts::businesses(conn, &query).unwrap().items.len(), found, "{query:?}");
     }
     let changed =
         accounts::update_business(conn, day(2), &made.business_id, None, Some("n@b.c".into())).unwrap();
@@ -45,7 +47,10 @@ fn a_business_is_made_found_and_changed() {
     assert!(accounts::update_business(conn, day(2), &made.business_id, None, None).is_ok());
     sql(conn, "UPDATE businesses SET deleted_at = '2026-01-01'");
     assert_eq!(missing(accounts::business(conn, &made.business_id)), Entity::Business);
-    assert_eq!(accounts::businesses(conn, None, page(None, 10)).unwrap().items, vec![]);
+    for (deleted, found) in [(false, 0), (true, 1)] {
+        let query = BusinessQuery { text: None, deleted, page: page(None, 10) };
+        assert_eq!(accounts::businesses(conn, &query).unwrap().items.len(), found);
+    }
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! What a business leaves behind: 30 days after its deletion everything of it goes, a piece at a time.
+
+use super::error::store_error;
+use super::rows::time_text;
+use super::schema::businesses;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use tracktags_core::accounts::BUSINESS_KEPT_SECONDS;
+use tracktags_core::error::StoreError;
+use tracktags_core::time::Timestamp;
+
+/// Rows removed in one step.
+const STEP_ROWS: i64 = 256;
+
+/// Tables with what businesses have, in the order in which it goes; each with the columns that name a row. What
+/// belongs to a row goes before it.
+const TABLES: [(&str, &str); 8] = [
+    ("customer_keys", "seq"),
+    ("business_keys", "seq"),
+    ("plan_limits", "seq"),
+    ("customers", "seq"),
+    ("plans", "seq"),
+    ("metrics", "seq"),
+    ("usage_history", "(business_id, customer_id, metric_name, bucket)"),
+    ("counters", "(business_id, customer_id, metric_name)"),
+];
+
+/// Removes a piece of what the longest deleted business has, the business itself at last. Waits for the ledger, too,
+/// which keeps entries for `ledger_seconds`: counters and ledger must agree as long as both are there.
+pub(crate) fn purge_a_little(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    ledger_seconds: u32,
+) -> Result<(), StoreError> {
+    let before = now.plus_seconds(-BUSINESS_KEPT_SECONDS.max(i64::from(ledger_seconds)));
+    let due = businesses::table
+        .filter(businesses::deleted_at.lt(time_text(before)))
+        .order(businesses::deleted_at)
+        .select(businesses::business_id)
+        .first::<String>(conn)
+        .optional()
+        .map_err(store_error)?;
+    let Some(id) = due else { return Ok(()) };
+    let mut left = STEP_ROWS;
+    for (table, names) in TABLES {
+        let columns = names.trim_matches(['(', ')']);
+        let rows = format!("SELECT {columns} FROM {table} WHERE business_id = ? LIMIT ?");
+        let gone = diesel::sql_query(format!("DELETE FROM {table} WHERE {names} IN ({rows})"))
+            .bind::<Text, _>(&id)
+            .bind::<BigInt, _>(left)
+            .execute(conn)
+            .map_err(store_error)?;
+        left = left.saturating_sub(i64::try_from(gone).unwrap_or(i64::MAX));
+        if left <= 0 {
+            return Ok(());
+        }
+    }
+    diesel::delete(businesses::table.filter(businesses::business_id.eq(&id)))
+        .execute(conn)
+        .map_err(store_error)?;
+    tracing::info!(business = id, "a business deleted 30 days ago is gone");
+    Ok(())
+}
