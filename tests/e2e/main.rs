@@ -14,6 +14,7 @@ mod house_rules;
 mod json;
 mod metrics;
 mod query;
+mod secrets;
 mod security;
 mod settle;
 mod targets;

@@ -146,6 +146,7 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
 
 /// Answers as the path says; whether the connection goes on.
 fn answer(path: &str, body: &[u8], stream: &mut TcpStream) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
     let mut parts = path.trim_start_matches('/').splitn(3, '/');
     let (mode, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     match mode {
