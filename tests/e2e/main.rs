@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a test says its figures")]
 
 mod changes;
+mod command_line;
 mod crash;
 mod demo;
 mod drain;

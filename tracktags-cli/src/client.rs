@@ -33,14 +33,36 @@ pub(crate) struct Answer {
 
 /// A refusal of the API: its own code and message.
 #[derive(Debug, Deserialize)]
+#[serde(from = "Told")]
 pub(crate) struct Refusal {
     /// A code of the API.
     pub(crate) code: String,
     /// What happened and what to do.
     pub(crate) message: String,
     /// What is wrong with single fields.
-    #[serde(default)]
     pub(crate) details: Vec<Detail>,
+}
+
+/// A refusal as it comes. A denial has no message, but may say when to come again.
+#[derive(Deserialize)]
+struct Told {
+    code: String,
+    error: String,
+    message: Option<String>,
+    retry_after: Option<u64>,
+    #[serde(default)]
+    details: Vec<Detail>,
+}
+
+impl From<Told> for Refusal {
+    fn from(told: Told) -> Self {
+        let Told { code, error, message, retry_after, details } = told;
+        let message = message.unwrap_or_else(|| match retry_after {
+            Some(seconds) => format!("{error}; try again in {seconds} s"),
+            None => error,
+        });
+        Self { code, message, details }
+    }
 }
 
 /// What is wrong with one field.

@@ -67,6 +67,8 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::Settings(command) => commands::accounts::settings(command),
         Command::Metrics(command) => commands::usage::metrics(command),
         Command::Usage(command) => commands::usage::usage(command),
+        Command::Check(command) => commands::usage::demand("check", command),
+        Command::Track(command) => commands::usage::demand("track", command),
         Command::History(command) => commands::usage::history(command),
         Command::Completions { shell } => return output.completions(shell),
         Command::Verify(command) => return commands::database::verify(&command, output),

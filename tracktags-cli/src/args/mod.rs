@@ -18,7 +18,7 @@ use tracktags_core::metrics::MetricType;
 use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
 
-pub(crate) use usage::{History, Ledger, Metrics, Usage, Verify};
+pub(crate) use usage::{Demand, History, Ledger, Metrics, Usage, Verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -139,6 +139,10 @@ pub(crate) enum Command {
     Metrics(Metrics),
     /// Where a customer, or the business itself, stands with its limits
     Usage(Usage),
+    /// Whether units would be admitted; takes none
+    Check(Demand),
+    /// Count units against the limits, for good; denied units exit with 1
+    Track(Demand),
     /// What a customer, or the business itself, did step by step
     History(History),
     /// Check the books of a database: ledger, counters and history

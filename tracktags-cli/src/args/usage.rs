@@ -59,6 +59,18 @@ pub(crate) enum Metrics {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Demand {
+    /// Of this metric.
+    pub(crate) metric: MetricName,
+    /// How many; one where nothing is said.
+    #[arg(long, value_parser = units)]
+    pub(crate) units: Option<Units>,
+    /// Of this customer; else of the business itself.
+    #[arg(long, value_name = "ID")]
+    pub(crate) customer: Option<CustomerId>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct History {
     /// Of this metric.
     pub(crate) metric: MetricName,

@@ -1,7 +1,7 @@
 //! Where an account stands with its limits and metrics, and what it did.
 
 use super::{Call, Who};
-use crate::args::{History, Metrics, Usage};
+use crate::args::{Demand, History, Metrics, Usage};
 use crate::output::View;
 use awc::http::Method;
 use tracktags_core::accounts::MetricName;
@@ -52,6 +52,17 @@ pub(crate) fn metrics(command: Metrics) -> Call {
             one(Method::PUT, &metric, customer, UPDATED).with([("set_to", Some(value.get().into()))])
         }
     }
+}
+
+const DEMANDED: &[&str] = &["status", "allowed", "metric_name", "customer_id", "units", "retry_after"];
+
+/// `check` and `track`
+pub(crate) fn demand(verb: &str, demand: Demand) -> Call {
+    Call::new(Who::Business, Method::POST, &[verb], View::Record(DEMANDED)).with([
+        ("metric_name", Some(demand.metric.as_str().into())),
+        ("units", demand.units.map(|units| units.get().into())),
+        ("customer_id", demand.customer.map(|id| id.as_str().into())),
+    ])
 }
 
 const POINT_COLUMNS: &[&str] = &["start", "end", "value", "overage", "denied"];
