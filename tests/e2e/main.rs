@@ -15,6 +15,7 @@ mod house_rules;
 mod json;
 mod metrics;
 mod query;
+mod roles;
 mod secrets;
 mod security;
 mod settle;

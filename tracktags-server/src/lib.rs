@@ -28,6 +28,7 @@ use app::{App, DemoKey, Shared};
 use clap::Parser;
 pub use config::{Config, ConfigError};
 use futures_util::future::{Either, select};
+pub use routes::{Operation, operations};
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

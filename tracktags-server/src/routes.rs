@@ -33,7 +33,6 @@ macro_rules! table {
         }
 
         /// The table as text: path, method, who may call.
-        #[cfg(test)]
         const TABLE: &[(&[&str], &[(&str, &str)])] =
             &[$((&[$($path),+], &[$((stringify!($method), stringify!($who))),+])),+];
     };
@@ -136,6 +135,26 @@ table! {
     "/ready" => {
         GET Observer usage::ready;
     }
+}
+
+/// One operation of the API, as the table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// `GET`, `POST` and so on.
+    pub method: &'static str,
+    /// The path, with its parameters in braces.
+    pub path: &'static str,
+    /// Who may call: the name of the extractor that lets callers in.
+    pub who: &'static str,
+}
+
+/// Every operation on every path.
+pub fn operations() -> impl Iterator<Item = Operation> {
+    TABLE.iter().flat_map(|(paths, methods)| {
+        paths
+            .iter()
+            .flat_map(move |path| methods.iter().map(move |(method, who)| Operation { method, path, who }))
+    })
 }
 
 fn refused_method(allow: &'static str) -> Result<String, ApiError> {
