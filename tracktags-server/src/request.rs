@@ -81,6 +81,15 @@ impl Input {
         segment_of(&self.request, name).unwrap_or_default()
     }
 
+    /// A switch in the query: `true`, or `false` as if it were left out.
+    pub(crate) fn query_flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.query(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(ApiError::field(name, "must be true or false")),
+        }
+    }
+
     /// A value of the query.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         query_of(&self.request, name)

@@ -52,11 +52,7 @@ pub(crate) async fn create_business(_: Admin, mut input: Input) -> Answer {
 /// `GET /api/v1/businesses`
 pub(crate) async fn list_businesses(_: Admin, input: Input) -> Answer {
     let list = List::asked(&input, "businesses", "")?;
-    let deleted = match input.query("deleted").as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(ApiError::field("deleted", "must be true or false")),
-    };
+    let deleted = input.query_flag("deleted")?;
     let query = BusinessQuery { text: input.query("q"), deleted, page: list.page };
     let page = input.app.store.businesses(query).await?;
     Ok(list.answer(page, shown_business))

@@ -1,6 +1,6 @@
 //! What an account did, step by step.
 
-use super::usage::{account_of, terms_of};
+use super::usage::{account_of, own_usage_only, terms_of};
 use super::{Answer, words_of};
 use crate::call::writer::Json;
 use crate::error::{ApiError, Code};
@@ -91,8 +91,7 @@ impl Asked {
         }
         problems.finish()?;
         if reader.customer.is_some() && whose != Whose::Customer {
-            let message = "This key reads its own customer's usage only.";
-            return Err(ApiError::new(Code::CustomerMismatch, message));
+            return Err(own_usage_only());
         }
         let account = account_of(reader, customer)?;
         Ok(Self { whose, account, step, from, to })

@@ -243,11 +243,7 @@ pub(crate) async fn update_plan(business: Business, mut input: Input) -> Answer 
 
 /// `DELETE /api/v1/plans/{id}`
 pub(crate) async fn delete_plan(business: Business, input: Input) -> Answer {
-    let force = match input.query("force").as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(ApiError::field("force", "must be true or false")),
-    };
+    let force = input.query_flag("force")?;
     let id = input.segment("id");
     input.app.store.delete_plan(business.id, id.clone(), force).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "deleted", "plan_id": id}))

@@ -1,6 +1,6 @@
 //! Metrics: what a business measures, where an account stands with each, and usage recorded or corrected by hand.
 
-use super::usage::{account_of, terms_of};
+use super::usage::{account_of, own_usage_only, terms_of};
 use super::{Answer, shape};
 use crate::call::standing::LimitStatus;
 use crate::call::writer::Json;
@@ -43,10 +43,7 @@ impl Whose {
                 .ok_or_else(|| ApiError::field("scope", "must be one of customer, business"))?,
         };
         let account = match scope {
-            Scope::Business if reader.customer.is_some() => {
-                let message = "This key reads its own customer's usage only.";
-                return Err(ApiError::new(Code::CustomerMismatch, message));
-            }
+            Scope::Business if reader.customer.is_some() => return Err(own_usage_only()),
             Scope::Business if named => {
                 return Err(ApiError::field("customer_id", "leave it out, or choose scope customer"));
             }

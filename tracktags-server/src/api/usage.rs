@@ -27,13 +27,16 @@ pub(crate) async fn read(reader: Reader, input: Input) -> Answer {
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(shown(&terms, &usage)))
 }
 
+/// The refusal of a customer's key that asks for another account's usage.
+pub(super) fn own_usage_only() -> ApiError {
+    ApiError::new(Code::CustomerMismatch, "This key reads its own customer's usage only.")
+}
+
 /// Whose usage is asked for.
 pub(super) fn account_of(reader: &Reader, asked: Option<String>) -> Result<Account, ApiError> {
     let business = reader.business.clone();
     match (&reader.customer, asked) {
-        (Some(own), Some(asked)) if own.as_str() != asked => {
-            Err(ApiError::new(Code::CustomerMismatch, "This key reads its own customer's usage only."))
-        }
+        (Some(own), Some(asked)) if own.as_str() != asked => Err(own_usage_only()),
         (Some(own), _) => Ok(Account::customer(business, own.clone())),
         (None, Some(asked)) => {
             let customer = CustomerId::parse(&asked);
