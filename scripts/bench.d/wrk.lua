@@ -1,5 +1,6 @@
--- Rotates over the keys; every request is made once, before the load. After `--`: what to send (envelope, plain),
--- the file of keys, and the target's URL. Ends with one line for scripts/bench.
+-- Rotates over the keys; every request is made once, before the load. After `--`: what to send (envelope, check, track,
+-- plain), the file of the customers' keys, the target's URL and, to track, the file of the business's key. Ends with
+-- one line for scripts/bench.
 local threads = 0
 local requests = {}
 local place = 0
@@ -10,15 +11,26 @@ function setup(thread)
 end
 
 function init(args)
-  local kind, file, target = args[1], args[2], args[3]
+  local kind, file, target, business = args[1], args[2], args[3], args[4]
+  business = business and io.open(business):read("*l")
+  local post = function(path, key, body)
+    local headers = { ["Authorization"] = "Bearer " .. key, ["Content-Type"] = "application/json" }
+    return wrk.format("POST", path, headers, body)
+  end
   for key in io.lines(file) do
+    local made
     if kind == "envelope" then
-      local headers = { ["Authorization"] = "Bearer " .. key, ["Content-Type"] = "application/json" }
       local body = '{"metric_name":"api_calls","target_url":"' .. target .. '","method":"GET"}'
-      requests[#requests + 1] = wrk.format("POST", "/api/v1/proxy", headers, body)
+      made = post("/api/v1/proxy", key, body)
+    elseif kind == "check" then
+      made = post("/api/v1/check", key, '{"metric_name":"api_calls"}')
+    elseif kind == "track" then
+      local body = '{"customer_id":"customer_' .. #requests .. '","metric_name":"api_calls","units":1}'
+      made = post("/api/v1/track", business, body)
     else
-      requests[#requests + 1] = wrk.format("GET", "/target", { ["Authorization"] = "Bearer " .. key })
+      made = wrk.format("GET", "/target", { ["Authorization"] = "Bearer " .. key })
     end
+    requests[#requests + 1] = made
   end
   -- Threads begin in different places, so that they do not meet at one key.
   place = number * math.floor(#requests / 2)

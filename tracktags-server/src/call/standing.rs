@@ -82,16 +82,23 @@ impl<'a> Standing<'a> {
 
     /// Writes `"breach_status":…,"limits":…`. The limit printed stands in both.
     pub(super) fn write(&self, json: &mut Json) {
-        json.object("breach_status", |json| match self.printed() {
-            Some(limit) => limit.write(json),
-            None => {
-                json.field_flag("is_breached", false);
-                json.field_number("current_usage", self.value);
-                json.field_maybe("limit_value", None);
-                json.field_maybe("remaining", None);
+        let mut printed = 0..0;
+        json.object("breach_status", |json| {
+            let start = json.mark();
+            match self.printed() {
+                Some(limit) => limit.write(json),
+                None => {
+                    json.field_flag("is_breached", false);
+                    json.field_number("current_usage", self.value);
+                    json.field_maybe("limit_value", None);
+                    json.field_maybe("remaining", None);
+                }
             }
+            printed = start..json.mark();
         });
-        json.objects("limits", &self.limits, |json, limit| limit.write(json));
+        json.objects("limits", self.limits.iter().enumerate(), |json, (place, limit)| {
+            if place == self.printed { json.again(printed.clone()) } else { limit.write(json) }
+        });
     }
 
     /// The headers that say the same: `X-RateLimit-*` for the limit printed, `RateLimit` and its policy for all.

@@ -1,6 +1,7 @@
 //! JSON written field by field into one buffer: answers of the data plane build no trees.
 
 use serde::Serialize;
+use std::ops::Range;
 use tracktags_core::time::Timestamp;
 
 /// One JSON object or array, written member by member into one buffer.
@@ -116,6 +117,18 @@ impl Json {
             self.item(|json| members(json, item));
         }
         self.bytes.push(b']');
+    }
+
+    /// What has been written so far ends here.
+    pub(crate) const fn mark(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes once more what was written between two marks.
+    pub(crate) fn again(&mut self, marks: Range<usize>) {
+        if marks.end <= self.bytes.len() {
+            self.bytes.extend_from_within(marks);
+        }
     }
 
     /// An object in an array.
