@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(clippy::print_stdout, reason = "a test says its figures")]
 
+mod audit;
 mod changes;
 mod command_line;
 mod crash;

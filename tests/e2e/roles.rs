@@ -9,8 +9,16 @@ use tracktags_tests::{TestApp, new_business};
 
 /// The only codes that say who may not.
 const REFUSALS: [&str; 4] = ["unauthorized", "invalid_key", "forbidden", "business_required"];
-const TABLES: [&str; 7] =
-    ["businesses", "business_keys", "customers", "customer_keys", "plans", "plan_limits", "metrics"];
+const TABLES: [&str; 8] = [
+    "businesses",
+    "business_keys",
+    "customers",
+    "customer_keys",
+    "plans",
+    "plan_limits",
+    "metrics",
+    "audit_logs",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {

@@ -70,6 +70,8 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::Check(command) => commands::usage::demand("check", command),
         Command::Track(command) => commands::usage::demand("track", command),
         Command::History(command) => commands::usage::history(command),
+        Command::Audit(command) => commands::admin::audit(command),
+        Command::Billing(command) => commands::admin::billing(command),
         Command::Completions { shell } => return output.completions(shell),
         Command::Verify(command) => return commands::database::verify(&command, output),
         Command::Ledger(command) => {

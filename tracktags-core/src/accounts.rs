@@ -154,6 +154,64 @@ pub struct Business {
     pub deleted_at: Option<Timestamp>,
 }
 
+/// What is known of a business's own subscription with the platform. A record only: no limit depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Billing {
+    /// The business, deleted or not.
+    pub business: Business,
+    /// The plan or price it pays.
+    pub plan_type: Option<String>,
+    /// Stripe's id of it.
+    pub stripe_customer_id: Option<String>,
+    /// Stripe's word for the state of the subscription.
+    pub subscription_status: Option<SubscriptionStatus>,
+}
+
+words! {
+    /// Stripe's words for the state of a subscription.
+    SubscriptionStatus {
+        /// Paid.
+        Active = "active",
+        /// Not yet to be paid.
+        Trialing = "trialing",
+        /// A payment failed; it goes on for now.
+        PastDue = "past_due",
+        /// The first payment is not there yet.
+        Incomplete = "incomplete",
+        /// Given up by Stripe's settings.
+        Unpaid = "unpaid",
+        /// Ended.
+        Canceled = "canceled",
+        /// The first payment never came.
+        IncompleteExpired = "incomplete_expired",
+        /// Paused.
+        Paused = "paused",
+    }
+}
+
+impl SubscriptionStatus {
+    /// What it says of the subscription's end.
+    #[must_use]
+    pub const fn end(self) -> SubscriptionEnd {
+        match self {
+            Self::Active | Self::Trialing => SubscriptionEnd::None,
+            Self::PastDue | Self::Incomplete => SubscriptionEnd::AsItIs,
+            Self::Unpaid | Self::Canceled | Self::IncompleteExpired | Self::Paused => SubscriptionEnd::Now,
+        }
+    }
+}
+
+/// What becomes of `subscription_ends_at` in a state of the subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionEnd {
+    /// It has no end.
+    None,
+    /// It stays as it is.
+    AsItIs,
+    /// It ends now: the free plan holds on the next request.
+    Now,
+}
+
 /// How long a deleted business can be restored: 30 days.
 pub const BUSINESS_KEPT_SECONDS: i64 = 30 * 86_400;
 
@@ -180,6 +238,8 @@ pub struct Customer {
     pub stripe_subscription_id: Option<String>,
     /// Stripe's id of the price.
     pub stripe_price_id: Option<String>,
+    /// Stripe's word for the state of the subscription.
+    pub subscription_status: Option<SubscriptionStatus>,
     /// From this instant on the free plan holds.
     pub subscription_ends_at: Option<Timestamp>,
     /// Day of the month, 1 to 31, on which monthly windows begin (clamped to the month's end).

@@ -52,6 +52,8 @@ pub enum Outcome {
     Done {
         /// The metric's own value.
         value: i64,
+        /// What it was before.
+        before: i64,
     },
     /// A sum would leave 0 ..= 2^53 − 1; nothing was changed.
     OutOfRange,
@@ -286,9 +288,10 @@ impl Batch {
         let mut ready = self.ready(terms, entry, counters, cuts)?;
         let Some(change) = how(&ready, entry) else { return Ok(Outcome::OutOfRange) };
         self.good_until = self.good_until.min(ready.cuts.good.end);
+        let before = own_value(entry, &ready.counter);
         ready.counter = change.after;
         self.write(entry, &ready, change);
-        Ok(Outcome::Done { value: own_value(entry, &ready.counter) })
+        Ok(Outcome::Done { value: own_value(entry, &ready.counter), before })
     }
 
     /// Notes a change as an entry and as the running value. Takes of one counter at one instant that follow each

@@ -97,6 +97,7 @@
 #![warn(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 pub mod accounts;
+pub mod audit;
 pub mod batch;
 pub mod decide;
 pub mod demand;

@@ -1,8 +1,12 @@
-//! What is asked of an [`AccountStore`](crate::traits::AccountStore): new businesses, changed fields, queries.
+//! What is asked of an [`AccountStore`](crate::traits::AccountStore) and a [`LimitStore`](crate::traits::LimitStore): what
+//! is to be made, changed fields, queries.
 
-use crate::accounts::{BusinessId, Enforcement, MetricName, TargetChoice};
+use crate::accounts::{BusinessId, CustomerId, Enforcement, MetricName, SubscriptionStatus, TargetChoice};
+use crate::limits::{Action, Attachment, Operator};
 use crate::lists::{Change, PageRequest};
+use crate::metrics::{Metric, MetricType, Units};
 use crate::time::Timestamp;
+use crate::windows::Period;
 
 /// A business to be made.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub struct CustomerFields {
     pub stripe_subscription_id: Change<String>,
     /// Stripe's price; set without `plan_id` it also sets the plan with that price, if there is one.
     pub stripe_price_id: Change<String>,
+    /// The state of the subscription.
+    pub subscription_status: Change<SubscriptionStatus>,
     /// The free plan holds from then on.
     pub subscription_ends_at: Change<Timestamp>,
     /// Day of the month, 1 to 31.
@@ -77,4 +83,104 @@ pub struct BusinessQuery {
     pub deleted: bool,
     /// Which stretch.
     pub page: PageRequest,
+}
+
+/// What the admin sets of a business's own subscription, whatever Stripe says.
+#[derive(Clone, Debug)]
+pub struct BillingOverride {
+    /// The state.
+    pub status: SubscriptionStatus,
+    /// The price it pays, where that is said.
+    pub price_id: Option<String>,
+    /// How long the override is meant to hold.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// A plan's fields as they are to be.
+#[derive(Clone, Debug, Default)]
+pub struct PlanFields {
+    /// Its name; required for a new one.
+    pub plan_name: Option<String>,
+    /// Its Stripe price.
+    pub stripe_price_id: Change<String>,
+    /// Whether it is the free plan; by default the first plan without a price is.
+    pub is_free: Option<bool>,
+}
+
+/// A limit to be made.
+#[derive(Clone, Debug)]
+pub struct NewLimit {
+    /// The tenant.
+    pub business: BusinessId,
+    /// Created (SUM) if unknown.
+    pub metric_name: MetricName,
+    /// The threshold.
+    pub value: Units,
+    /// The window.
+    pub period: Period,
+    /// When it is in breach.
+    pub operator: Operator,
+    /// What a breach does.
+    pub action: Action,
+    /// Whom it holds for.
+    pub attachment: Attachment,
+    /// The type of a metric created by this call; `None` says nothing of it.
+    pub metric_type: Option<MetricType>,
+    /// Per cent, distinct, at most 10.
+    pub alert_thresholds: Vec<u16>,
+    /// Endpoints for this limit's events only.
+    pub webhook_urls: Option<String>,
+    /// Stripe meter.
+    pub overage_meter: Option<String>,
+}
+
+/// What changes of a limit. Its attachment is fixed at creation.
+#[derive(Clone, Debug, Default)]
+pub struct LimitChange {
+    /// What it measures.
+    pub metric_name: Option<MetricName>,
+    /// The threshold.
+    pub value: Option<Units>,
+    /// The window.
+    pub period: Option<Period>,
+    /// When it is in breach.
+    pub operator: Option<Operator>,
+    /// What a breach does.
+    pub action: Option<Action>,
+    /// The type of its metric; another one than it has is a conflict.
+    pub metric_type: Option<MetricType>,
+    /// Per cent.
+    pub alert_thresholds: Option<Vec<u16>>,
+    /// Endpoints.
+    pub webhook_urls: Change<String>,
+    /// Stripe meter.
+    pub overage_meter: Change<String>,
+}
+
+/// Which limits.
+#[derive(Clone, Debug)]
+pub struct LimitQuery {
+    /// The tenant.
+    pub business: BusinessId,
+    /// Of this plan only.
+    pub plan_id: Option<String>,
+    /// Of this customer only.
+    pub customer_id: Option<CustomerId>,
+    /// On this metric only.
+    pub metric_name: Option<MetricName>,
+    /// Which stretch.
+    pub page: PageRequest,
+}
+
+/// What is kept of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricRecord {
+    /// What it measures and how.
+    pub metric: Metric,
+    /// Kept for information; usage is never dropped.
+    pub cleanup_after: String,
+    /// A JSON object of strings, as text.
+    pub tags: String,
+    /// A JSON object, as text.
+    pub metadata: String,
 }

@@ -4,21 +4,24 @@
 //! `NotFound`, exactly as unknown ones.
 
 use crate::accounts::{
-    Account, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Scope, Settings,
+    Account, Billing, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Scope, Settings,
 };
+use crate::audit::{AuditQuery, AuditRecord, Author, Correction, Event};
 use crate::batch::Outcome;
 use crate::decide::MetricState;
 use crate::demand::Operation;
 use crate::error::{StoreError, UpstreamError};
 use crate::history::Hour;
 use crate::keys::{KeyHash, PlainKey};
-use crate::limits::{Action, Attachment, Limit, Operator, Plan, Terms};
+use crate::limits::{Limit, Plan, Terms};
 pub use crate::lists::{Change, Page, PageRequest};
-use crate::metrics::{Metric, MetricType, Units};
-pub use crate::records::{BusinessQuery, CustomerFields, CustomerQuery, NewBusiness, SettingsChange};
+pub use crate::records::{
+    BillingOverride, BusinessQuery, CustomerFields, CustomerQuery, LimitChange, LimitQuery, MetricRecord,
+    NewBusiness, NewLimit, PlanFields, SettingsChange,
+};
 use crate::time::Timestamp;
 use crate::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
-use crate::windows::{Period, Span};
+use crate::windows::Span;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,6 +67,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// `Busy`, `Unavailable`, `StorageFull`: nothing was counted. `CommitUnknown`: perhaps counted, never acted upon.
     fn commit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>>;
+
+    /// Does a correction by hand, and notes it in the trail in the same transaction where it did anything.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    fn correct(&self, by: Author, correction: Correction) -> StoreFuture<'_, Vec<Outcome>>;
 
     /// Where an account stands, from the live counters: one metric of its terms by place, or all of them.
     ///
@@ -222,7 +231,7 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound` (business), `Conflict`: `KeyLimitReached`, `KeyNameTaken`.
-    fn create_key(&self, key: NewKey) -> StoreFuture<'_, CreatedKey>;
+    fn create_key(&self, by: Author, key: NewKey) -> StoreFuture<'_, CreatedKey>;
 
     /// The live keys of an owner.
     ///
@@ -240,13 +249,13 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`; `Conflict`: `AmbiguousKey`, `KeyLimitReached` (a key in grace, and no place for another).
-    fn rotate_key(&self, owner: KeyOwner, rotation: Rotation) -> StoreFuture<'_, RotatedKey>;
+    fn rotate_key(&self, by: Author, owner: KeyOwner, rotation: Rotation) -> StoreFuture<'_, RotatedKey>;
 
     /// Revokes a live key by id or name: it is refused from the next request on.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` `AmbiguousKey`.
-    fn revoke_key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord>;
+    fn revoke_key(&self, by: Author, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord>;
 }
 
 /// Whom a key speaks for, and the terms of the account asked for, of one snapshot. `None`: nobody; no such account.
@@ -281,7 +290,7 @@ pub trait AccountStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the store.
-    fn create_business(&self, business: NewBusiness) -> StoreFuture<'_, Business>;
+    fn create_business(&self, by: Author, business: NewBusiness) -> StoreFuture<'_, Business>;
 
     /// One business.
     ///
@@ -300,13 +309,13 @@ pub trait AccountStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`.
-    fn delete_business(&self, id: BusinessId) -> StoreFuture<'_, Business>;
+    fn delete_business(&self, by: Author, id: BusinessId) -> StoreFuture<'_, Business>;
 
     /// Brings a deleted business back, with everything but its keys. One that is there stays as it is.
     ///
     /// # Errors
     /// `NotFound` where it never was, or is gone.
-    fn restore_business(&self, id: BusinessId) -> StoreFuture<'_, Business>;
+    fn restore_business(&self, by: Author, id: BusinessId) -> StoreFuture<'_, Business>;
 
     /// Changes name or email.
     ///
@@ -314,10 +323,23 @@ pub trait AccountStore: Send + Sync + 'static {
     /// `NotFound`.
     fn update_business(
         &self,
+        by: Author,
         id: BusinessId,
         business_name: Option<String>,
         email: Option<String>,
     ) -> StoreFuture<'_, Business>;
+
+    /// What is known of a business's own subscription, also of a deleted one's.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn billing(&self, id: BusinessId) -> StoreFuture<'_, Billing>;
+
+    /// Sets it by hand.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn override_billing(&self, by: Author, id: BusinessId, set: BillingOverride) -> StoreFuture<'_, Billing>;
 
     /// A business's settings.
     ///
@@ -329,7 +351,12 @@ pub trait AccountStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound` of the business or the metric.
-    fn update_settings(&self, id: BusinessId, change: SettingsChange) -> StoreFuture<'_, Settings>;
+    fn update_settings(
+        &self,
+        by: Author,
+        id: BusinessId,
+        change: SettingsChange,
+    ) -> StoreFuture<'_, Settings>;
 
     /// Creates a customer, or revives a deleted one with its usage.
     ///
@@ -337,6 +364,7 @@ pub trait AccountStore: Send + Sync + 'static {
     /// `NotFound` (plan), `Conflict`: `CustomerExists`, `Quota`.
     fn create_customer(
         &self,
+        by: Author,
         business: BusinessId,
         customer: CustomerId,
         fields: CustomerFields,
@@ -360,6 +388,7 @@ pub trait AccountStore: Send + Sync + 'static {
     /// `NotFound` of the customer or plan.
     fn update_customer(
         &self,
+        by: Author,
         business: BusinessId,
         customer: CustomerId,
         fields: CustomerFields,
@@ -369,96 +398,7 @@ pub trait AccountStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`.
-    fn delete_customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, ()>;
-}
-
-/// A plan's fields as they are to be.
-#[derive(Clone, Debug, Default)]
-pub struct PlanFields {
-    /// Its name; required for a new one.
-    pub plan_name: Option<String>,
-    /// Its Stripe price.
-    pub stripe_price_id: Change<String>,
-    /// Whether it is the free plan; by default the first plan without a price is.
-    pub is_free: Option<bool>,
-}
-
-/// A limit to be made.
-#[derive(Clone, Debug)]
-pub struct NewLimit {
-    /// The tenant.
-    pub business: BusinessId,
-    /// Created (SUM) if unknown.
-    pub metric_name: MetricName,
-    /// The threshold.
-    pub value: Units,
-    /// The window.
-    pub period: Period,
-    /// When it is in breach.
-    pub operator: Operator,
-    /// What a breach does.
-    pub action: Action,
-    /// Whom it holds for.
-    pub attachment: Attachment,
-    /// The type of a metric created by this call; `None` says nothing of it.
-    pub metric_type: Option<MetricType>,
-    /// Per cent, distinct, at most 10.
-    pub alert_thresholds: Vec<u16>,
-    /// Endpoints for this limit's events only.
-    pub webhook_urls: Option<String>,
-    /// Stripe meter.
-    pub overage_meter: Option<String>,
-}
-
-/// What changes of a limit. Its attachment is fixed at creation.
-#[derive(Clone, Debug, Default)]
-pub struct LimitChange {
-    /// What it measures.
-    pub metric_name: Option<MetricName>,
-    /// The threshold.
-    pub value: Option<Units>,
-    /// The window.
-    pub period: Option<Period>,
-    /// When it is in breach.
-    pub operator: Option<Operator>,
-    /// What a breach does.
-    pub action: Option<Action>,
-    /// The type of its metric; another one than it has is a conflict.
-    pub metric_type: Option<MetricType>,
-    /// Per cent.
-    pub alert_thresholds: Option<Vec<u16>>,
-    /// Endpoints.
-    pub webhook_urls: Change<String>,
-    /// Stripe meter.
-    pub overage_meter: Change<String>,
-}
-
-/// Which limits.
-#[derive(Clone, Debug)]
-pub struct LimitQuery {
-    /// The tenant.
-    pub business: BusinessId,
-    /// Of this plan only.
-    pub plan_id: Option<String>,
-    /// Of this customer only.
-    pub customer_id: Option<CustomerId>,
-    /// On this metric only.
-    pub metric_name: Option<MetricName>,
-    /// Which stretch.
-    pub page: PageRequest,
-}
-
-/// What is kept of a metric.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricRecord {
-    /// What it measures and how.
-    pub metric: Metric,
-    /// Kept for information; usage is never dropped.
-    pub cleanup_after: String,
-    /// A JSON object of strings, as text.
-    pub tags: String,
-    /// A JSON object, as text.
-    pub metadata: String,
+    fn delete_customer(&self, by: Author, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, ()>;
 }
 
 /// Plans, limits and metrics. Every change holds on the next request and keeps the usage (`raise-keeps-usage`).
@@ -484,7 +424,7 @@ pub trait LimitStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Conflict`: `PlanExists`, `PriceTaken`, `FreePlanExists`, `Quota`.
-    fn create_plan(&self, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan>;
+    fn create_plan(&self, by: Author, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan>;
 
     /// One plan.
     ///
@@ -502,19 +442,25 @@ pub trait LimitStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` as for creation.
-    fn update_plan(&self, business: BusinessId, id: String, fields: PlanFields) -> StoreFuture<'_, Plan>;
+    fn update_plan(
+        &self,
+        by: Author,
+        business: BusinessId,
+        id: String,
+        fields: PlanFields,
+    ) -> StoreFuture<'_, Plan>;
 
     /// Deletes a plan and its limits; with `force` also while customers are on it, who then have none.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` `PlanInUse`.
-    fn delete_plan(&self, business: BusinessId, id: String, force: bool) -> StoreFuture<'_, ()>;
+    fn delete_plan(&self, by: Author, business: BusinessId, id: String, force: bool) -> StoreFuture<'_, ()>;
 
     /// Creates a limit, and its metric if nobody did.
     ///
     /// # Errors
     /// `NotFound` (plan, customer); `Conflict`: `LimitExists`, `MetricConflict`, `Quota`.
-    fn create_limit(&self, limit: NewLimit) -> StoreFuture<'_, Limit>;
+    fn create_limit(&self, by: Author, limit: NewLimit) -> StoreFuture<'_, Limit>;
 
     /// One limit.
     ///
@@ -532,15 +478,37 @@ pub trait LimitStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`; `Conflict`: `LimitExists`, `MetricConflict`.
-    fn update_limit(&self, business: BusinessId, id: String, change: LimitChange) -> StoreFuture<'_, Limit>;
+    fn update_limit(
+        &self,
+        by: Author,
+        business: BusinessId,
+        id: String,
+        change: LimitChange,
+    ) -> StoreFuture<'_, Limit>;
 
     /// Deletes a limit. The usage stays.
     ///
     /// # Errors
     /// `NotFound`.
-    fn delete_limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, ()>;
+    fn delete_limit(&self, by: Author, business: BusinessId, id: String) -> StoreFuture<'_, ()>;
+}
+
+/// The trail of changes. Every change appends its own row, in its transaction; here it is read, and what is no change
+/// of the configuration is added.
+pub trait AuditTrail: Send + Sync + 'static {
+    /// Notes what happened.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn note(&self, by: Author, event: Event) -> StoreFuture<'_, ()>;
+
+    /// The trail, newest first, with everything that SQL changed until now.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn audit_logs(&self, query: AuditQuery) -> StoreFuture<'_, Page<AuditRecord>>;
 }
 
 /// Everything a node keeps.
-pub trait Store: Ledger + KeyStore + TermsStore + AccountStore + LimitStore {}
-impl<T: Ledger + KeyStore + TermsStore + AccountStore + LimitStore> Store for T {}
+pub trait Store: Ledger + KeyStore + TermsStore + AccountStore + LimitStore + AuditTrail {}
+impl<T: Ledger + KeyStore + TermsStore + AccountStore + LimitStore + AuditTrail> Store for T {}

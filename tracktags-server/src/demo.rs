@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use tracktags_core::accounts::{BusinessId, CustomerId, MetricName};
+use tracktags_core::audit::Author;
 use tracktags_core::error::{Cause, StoreError};
 use tracktags_core::limits::{Action, Attachment, Operator};
 use tracktags_core::metrics::Units;
@@ -113,11 +114,12 @@ fn broken(error: impl Into<Cause>) -> StoreError {
 async fn make(store: &dyn Store) -> Result<Made, StoreError> {
     let business =
         NewBusiness { business_name: "Demo".to_owned(), email: "demo@example.com".to_owned(), user_id: None };
-    let business: BusinessId = store.create_business(business).await?.business_id;
+    let business: BusinessId = store.create_business(Author::server(), business).await?.business_id;
     let customer = CustomerId::parse(CUSTOMER).map_err(broken)?;
     let key = |owner| NewKey { owner, key_name: None, description: None, expires_at: None };
-    let business_key = store.create_key(key(KeyOwner::Business(business.clone()))).await?;
-    let customer_key = store.create_key(key(KeyOwner::Customer(business.clone(), customer))).await?;
+    let business_key = store.create_key(Author::server(), key(KeyOwner::Business(business.clone()))).await?;
+    let customer_key =
+        store.create_key(Author::server(), key(KeyOwner::Customer(business.clone(), customer))).await?;
     let limit = NewLimit {
         business,
         metric_name: MetricName::parse(METRIC).map_err(broken)?,
@@ -131,7 +133,7 @@ async fn make(store: &dyn Store) -> Result<Made, StoreError> {
         webhook_urls: None,
         overage_meter: None,
     };
-    let limit = store.create_limit(limit).await?;
+    let limit = store.create_limit(Author::server(), limit).await?;
     Ok(Made {
         business_key: Secret::new(business_key.plain.expose()),
         customer_key: Secret::new(customer_key.plain.expose()),

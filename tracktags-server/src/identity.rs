@@ -6,6 +6,7 @@
 
 use crate::app::App;
 use crate::error::{ApiError, Code};
+use crate::frame::X_REQUEST_ID;
 use crate::lockout::{Tried, caller_address};
 use crate::request::{app_of, query_of, refuse_oversize, segment_of};
 use actix_web::dev::Payload;
@@ -16,17 +17,23 @@ use futures_util::future::LocalBoxFuture;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use tracktags_core::accounts::{BusinessId, CustomerId, Identity};
+use tracktags_core::audit::{ActorKind, Author};
 use tracktags_core::error::Entity;
 use tracktags_core::keys::{KeyHash, ParsedKey};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::Claim;
 
 /// The platform's admin.
-pub(crate) struct Admin;
+pub(crate) struct Admin {
+    /// As whom the trail knows this call.
+    pub(crate) by: Author,
+}
 
 /// A business, by its own key or through the admin.
 pub(crate) struct Business {
     pub(crate) id: BusinessId,
+    /// As whom the trail knows this call.
+    pub(crate) by: Author,
 }
 
 /// Who may read usage: a business, a customer its own, or the admin for a business.
@@ -59,7 +66,27 @@ pub(crate) struct Anonymous;
 #[derive(Clone, Copy)]
 pub(crate) struct KeyExpires(pub(crate) Timestamp);
 
+/// As whom the trail knows a call.
+fn author(request: &HttpRequest, identity: Option<&Identity>) -> Author {
+    let kind = match identity {
+        None => ActorKind::Admin,
+        Some(identity) if identity.account.customer.is_some() => ActorKind::Customer,
+        Some(_) => ActorKind::Business,
+    };
+    let id = request.headers().get(&X_REQUEST_ID).and_then(|id| id.to_str().ok());
+    Author {
+        kind,
+        key_id: identity.map(|identity| Arc::clone(&identity.key_id)),
+        request_id: id.map(Arc::from),
+    }
+}
+
 impl Caller {
+    /// As whom the trail knows this call.
+    pub(crate) fn author(&self, request: &HttpRequest) -> Author {
+        author(request, Some(&self.identity))
+    }
+
     /// What to answer where `refusal` rests on what the node knew: a key revoked since then comes first.
     pub(crate) async fn refused(&self, app: &App, refusal: ApiError) -> ApiError {
         if !self.is_cached {
@@ -246,7 +273,7 @@ async fn admin(request: HttpRequest) -> Result<Admin, ApiError> {
     }
     refuse_oversize(&request)?;
     match prove(&app, &request).await? {
-        Proof::Admin => Ok(Admin),
+        Proof::Admin => Ok(Admin { by: author(&request, None) }),
         Proof::Key(_) => Err(forbidden("This is for the platform's admin only (X-Admin-Key).")),
     }
 }
@@ -255,11 +282,14 @@ async fn business(request: HttpRequest) -> Result<Business, ApiError> {
     let app = app_of(&request)?;
     refuse_oversize(&request)?;
     match prove(&app, &request).await? {
-        Proof::Admin => Ok(Business { id: tenant_of_admin(&app, &request).await? }),
+        Proof::Admin => {
+            Ok(Business { id: tenant_of_admin(&app, &request).await?, by: author(&request, None) })
+        }
         Proof::Key(caller) if caller.identity.account.customer.is_some() => Err(forbidden(NOT_FOR_CUSTOMERS)),
         Proof::Key(caller) => {
             own_tenant(&request, &caller.identity.account.business)?;
-            Ok(Business { id: caller.identity.account.business.clone() })
+            let by = caller.author(&request);
+            Ok(Business { id: caller.identity.account.business.clone(), by })
         }
     }
 }

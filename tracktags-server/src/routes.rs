@@ -3,7 +3,7 @@
 //! Who may call is the handler's own first argument, an extractor of `identity.rs`; the table names it again and
 //! does not compile where the two differ.
 
-use crate::api::{accounts, history, keys, limits, metrics, usage};
+use crate::api::{accounts, admin, audit, history, keys, limits, metrics, usage};
 use crate::call::{envelope, query};
 use crate::error::{ApiError, Code};
 use crate::identity::{Admin, Anonymous, Business, BusinessCaller, Caller, Observer, Reader};
@@ -128,6 +128,27 @@ table! {
     }
     "/api/v1/businesses/{bid}/restore" => {
         POST Admin accounts::restore_business;
+    }
+    "/api/v1/audit_logs" => {
+        GET Business audit::of_business;
+    }
+    "/admin/audit-logs" => {
+        GET Admin audit::of_all;
+    }
+    "/admin/v1/customers/{bid}/{cid}/reset-billing" => {
+        POST Admin admin::reset_billing;
+    }
+    "/admin/v1/customers/{bid}/{cid}/override" => {
+        POST Admin admin::override_customer;
+    }
+    "/admin/v1/business/{bid}" => {
+        GET Admin admin::read_billing;
+    }
+    "/admin/v1/business/{bid}/override" => {
+        POST Admin admin::override_business;
+    }
+    "/admin/billing-cycle-reset" => {
+        POST Admin admin::reset_cycles;
     }
     "/health" => {
         GET Anonymous usage::health;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
+use tracktags_core::audit::Author;
 use tracktags_core::demand::Demand;
 use tracktags_core::limits::{Limit, Terms};
 use tracktags_core::metrics::Units;
@@ -79,7 +80,7 @@ fn all_terms(node: &Node, counters: usize) -> Vec<Arc<Terms>> {
         user_id: None,
     };
     let (business, version) = runtime().block_on(async {
-        let business = node.store.create_business(fields).await.unwrap().business_id;
+        let business = node.store.create_business(Author::server(), fields).await.unwrap().business_id;
         let terms = node.store.read_terms(Account::business(business.clone())).await.unwrap().unwrap();
         (business, terms.version)
     });

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use tokio::sync::oneshot;
 use tracktags_core::accounts::BusinessId;
+use tracktags_core::audit::{Author, Event};
 use tracktags_core::batch::Outcome;
 use tracktags_core::decide::Decision;
 use tracktags_core::demand::{Demand, Operation};
@@ -35,8 +36,13 @@ pub(crate) struct Waiting {
     pub(crate) operation: Operation,
     /// Whether what it takes stays open until settled.
     pub(crate) opens: bool,
+    /// What the trail is to say of it, and of those that follow it.
+    pub(crate) noted: Option<Noted>,
     pub(crate) slot: Slot,
 }
+
+/// Who corrects usage, and what the trail says of it. Rare, so it costs a demand no more than a pointer.
+pub(crate) type Noted = Box<(Author, Event)>;
 
 impl Waiting {
     /// An operation with a slot on the current thread, and the future of its answer.
@@ -45,7 +51,7 @@ impl Waiting {
         opens: bool,
     ) -> (Self, impl Future<Output = Answer> + Send + use<>) {
         let (sender, receiver) = oneshot::channel();
-        let waiting = Self { operation, opens, slot: mailbox::slot(sender) };
+        let waiting = Self { operation, opens, noted: None, slot: mailbox::slot(sender) };
         // The engine answers every slot; a dropped one means that it died with the batch open.
         (waiting, async move { receiver.await.unwrap_or(Err(StoreError::CommitUnknown)) })
     }
@@ -470,13 +476,18 @@ impl Admission {
         answer
     }
 
-    /// Queues operations next to each other, so that they fall into one batch where they fit.
+    /// Queues operations next to each other, so that they fall into one batch where they fit. The first carries what
+    /// the trail is to say.
     pub(crate) fn submit_all(
         &self,
         operations: Vec<Operation>,
+        noted: Option<Noted>,
     ) -> Vec<impl Future<Output = Answer> + Send + use<>> {
-        let (waiting, answers): (Vec<_>, Vec<_>) =
+        let (mut waiting, answers): (Vec<_>, Vec<_>) =
             operations.into_iter().map(|operation| Waiting::new(operation, false)).unzip();
+        if let Some(first) = waiting.first_mut() {
+            first.noted = noted;
+        }
         self.links.queue.push_each(waiting);
         answers
     }

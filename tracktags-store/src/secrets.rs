@@ -67,6 +67,7 @@ impl fmt::Debug for MasterKey {
 const KEY_PEPPER: &str = "tracktags 2026 key pepper";
 const PEPPER_ID: &str = "tracktags 2026 key pepper id";
 const ROW_MAC: &str = "tracktags 2026 row mac";
+const AUDIT_MAC: &str = "tracktags 2026 audit mac";
 const CURSORS: &str = "tracktags 2026 cursors";
 const ADMIN_PEPPER: &str = "tracktags 2026 admin key pepper";
 const CHECK: &str = "tracktags 2026 master key check";
@@ -81,11 +82,18 @@ pub(crate) struct KeyFacts<'a> {
     pub(crate) expires_at: Option<Timestamp>,
 }
 
+/// What a row of the trail says: all that its proof binds together.
+pub(crate) struct AuditFacts<'a> {
+    pub(crate) texts: [Option<&'a str>; 9],
+    pub(crate) changes: [[u8; 8]; 2],
+}
+
 /// The sub-keys of one master key.
 #[derive(Clone)]
 struct SubKeys {
     hasher: KeyHasher,
     row_mac: Zeroizing<[u8; 32]>,
+    audit_mac: Zeroizing<[u8; 32]>,
     hash_alg: String,
     check: String,
 }
@@ -147,6 +155,17 @@ impl Secrets {
         self.all().any(|keys| keys.mac(facts) == mac)
     }
 
+    /// What proves a row of the trail to be ours.
+    pub(crate) fn audit_mac(&self, facts: &AuditFacts<'_>) -> [u8; 32] {
+        *self.first.audit(facts).as_bytes()
+    }
+
+    /// Whether this proves the row of the trail, under any master key. Constant time.
+    pub(crate) fn proves_audit(&self, mac: &[u8], facts: &AuditFacts<'_>) -> bool {
+        let Ok(mac) = <[u8; 32]>::try_from(mac).map(blake3::Hash::from_bytes) else { return false };
+        self.all().any(|keys| keys.audit(facts) == mac)
+    }
+
     /// What tells a wrong master key, for keeping in the database; gives nothing away.
     pub(crate) fn check(&self) -> String {
         self.first.check.clone()
@@ -174,6 +193,7 @@ impl SubKeys {
         Self {
             hasher: KeyHasher::new(*key.derive(KEY_PEPPER)),
             row_mac: key.derive(ROW_MAC),
+            audit_mac: key.derive(AUDIT_MAC),
             hash_alg: format!("blake3-keyed:{id}"),
             check: hex(&key.derive(CHECK)[..16]),
         }
@@ -181,7 +201,6 @@ impl SubKeys {
 
     /// Fields with their lengths before them: no two sets of facts give the same bytes.
     fn mac(&self, facts: &KeyFacts<'_>) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.row_mac);
         let expires_at = facts.expires_at.map(|at| at.as_micros().to_le_bytes());
         let kind = if facts.customer.is_some() { "customer" } else { "business" };
         let fields: [&[u8]; 6] = [
@@ -192,12 +211,27 @@ impl SubKeys {
             kind.as_bytes(),
             expires_at.as_ref().map_or(&[], |at| at.as_slice()),
         ];
-        for field in fields {
-            hasher.update(&(field.len() as u64).to_le_bytes());
-            hasher.update(field);
-        }
-        hasher.finalize()
+        bound(&self.row_mac, &fields)
     }
+
+    fn audit(&self, facts: &AuditFacts<'_>) -> blake3::Hash {
+        // What is absent and what is empty are not the same.
+        let there = facts.texts.map(|text| u8::from(text.is_some()));
+        let texts = facts.texts.map(|text| text.unwrap_or_default().as_bytes());
+        let mut fields: Vec<&[u8]> = vec![&there];
+        fields.extend(texts);
+        fields.extend(facts.changes.iter().map(|change| change.as_slice()));
+        bound(&self.audit_mac, &fields)
+    }
+}
+
+fn bound(key: &[u8; 32], fields: &[&[u8]]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    for field in fields {
+        hasher.update(&(field.len() as u64).to_le_bytes());
+        hasher.update(field);
+    }
+    hasher.finalize()
 }
 
 /// The hash in a row, for comparing in constant time.

@@ -3,6 +3,7 @@
 //! Ids, numbers, words and times are checked here against the grammar of the API, so that a typing error is told
 //! before anything is sent. What goes into a request's body is kept as the JSON it will be.
 
+mod admin;
 mod usage;
 
 use clap::builder::PossibleValuesParser;
@@ -18,6 +19,7 @@ use tracktags_core::metrics::MetricType;
 use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
 
+pub(crate) use admin::{Audit, Billing};
 pub(crate) use usage::{Demand, History, Ledger, Metrics, Usage, Verify};
 
 const EXAMPLES: &str = "\
@@ -145,6 +147,11 @@ pub(crate) enum Command {
     Track(Demand),
     /// What a customer, or the business itself, did step by step
     History(History),
+    /// Who changed what, and when
+    Audit(Audit),
+    /// Subscriptions set by hand, and billing windows begun again (admin's key)
+    #[command(subcommand)]
+    Billing(Billing),
     /// Check the books of a database: ledger, counters and history
     Verify(Verify),
     /// Print the usage ledger of a database, entry by entry

@@ -2,6 +2,7 @@
 //! prints. `database.rs` alone looks into a database.
 
 pub(crate) mod accounts;
+pub(crate) mod admin;
 pub(crate) mod database;
 pub(crate) mod keys;
 pub(crate) mod limits;
@@ -41,7 +42,16 @@ pub(crate) struct Call {
 impl Call {
     /// A call of `/api/v1/…`: the path's segments are encoded here.
     fn new(who: Who, method: Method, segments: &[&str], view: View) -> Self {
-        let mut path = String::from("/api/v1");
+        Self::under("/api/v1", who, method, segments, view)
+    }
+
+    /// A call of `/admin/…`.
+    fn of_admin(method: Method, segments: &[&str], view: View) -> Self {
+        Self::under("/admin", Who::Admin, method, segments, view)
+    }
+
+    fn under(root: &str, who: Who, method: Method, segments: &[&str], view: View) -> Self {
+        let mut path = root.to_owned();
         for segment in segments {
             path.push('/');
             path.push_str(&encoded(segment));

@@ -4,6 +4,7 @@ use crate::support::run;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use tracktags_core::audit::Author;
 use tracktags_core::traits::{Clock, NewBusiness};
 use tracktags_core::{Account, Demand, Limit, Period, Terms, Timestamp, Units};
 use tracktags_store::{Admitted, Durability, MasterKey, Node, OpenOptions, StoreLimits};
@@ -33,7 +34,7 @@ async fn written(folder: &Path) -> (String, String) {
     let url = format!("sqlite:{}", folder.join("tracktags.db").display());
     let node = open(&url);
     let new = NewBusiness { business_name: "Acme".into(), email: "ops@acme.example".into(), user_id: None };
-    let business = node.store.create_business(new).await.unwrap().business_id;
+    let business = node.store.create_business(Author::server(), new).await.unwrap().business_id;
     for (customer, units) in [("customer_1", 3), ("customer_2", 5), ("customer_1", 4)] {
         let account = Account::customer(business.clone(), customer.parse().unwrap());
         let limit = Limit::new("api_calls".parse().unwrap(), Units::new(100).unwrap(), Period::Monthly);

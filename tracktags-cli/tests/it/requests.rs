@@ -1,14 +1,18 @@
 //! What each command sends, and how the environment and flags configure it.
 
-use crate::support::{Canned, program};
+use crate::support::{Canned, Ran, program};
 use serde_json::{Value, json};
 
 /// A command line; method and target of the request; its body.
 type Case<'a> = (&'a [&'a str], &'a str, Value);
 
 fn assert_sent(cases: &[Case<'_>]) {
+    assert_asked(cases, Canned::asked_by);
+}
+
+fn assert_asked(cases: &[Case<'_>], ask: impl Fn(Canned, &[&str]) -> (Ran, String)) {
     for (arguments, line, body) in cases {
-        let (ran, asked) = Canned::new(200, "{}").asked_by(arguments);
+        let (ran, asked) = ask(Canned::new(200, "{}"), arguments);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{arguments:?}");
         let mut parts = asked.splitn(3, '\n');
         assert_eq!(parts.next(), Some(*line), "{arguments:?}");
@@ -53,6 +57,52 @@ fn customers_and_keys_are_asked_for_as_the_api_reads_it() {
         (&["keys", "revoke", "my key/1"], "DELETE /api/v1/keys/business/my%20key%2F1", Value::Null),
         (&["keys", "revoke", "k", "--customer", "c"], "DELETE /api/v1/customers/c/keys/k", Value::Null),
     ]);
+}
+
+#[test]
+fn the_trail_and_billing_are_asked_for_as_the_api_reads_it() {
+    assert_sent(&[(
+        &["audit", "--action", "limit.update", "--from", "2026-01-01T00:00:00Z", "--limit", "5"],
+        "GET /api/v1/audit_logs?action=limit.update&from=2026-01-01T00%3A00%3A00Z&limit=5",
+        Value::Null,
+    )]);
+    let of_admin: &[Case<'_>] = &[
+        (
+            &["audit", "--everyone", "--resource", "key"],
+            "GET /admin/audit-logs?resource_type=key",
+            Value::Null,
+        ),
+        (&["billing", "get", "biz_1"], "GET /admin/v1/business/biz_1", Value::Null),
+        (
+            &["billing", "override", "biz_1", "--status", "active"],
+            "POST /admin/v1/business/biz_1/override",
+            json!({"status": "active"}),
+        ),
+        (
+            &[
+                "billing",
+                "override",
+                "biz_1",
+                "--customer",
+                "c",
+                "--status",
+                "canceled",
+                "--price",
+                "p",
+                "--days",
+                "3",
+            ],
+            "POST /admin/v1/customers/biz_1/c/override",
+            json!({"status": "canceled", "price_id": "p", "expires_in_days": 3}),
+        ),
+        (&["billing", "reset", "biz_1", "c"], "POST /admin/v1/customers/biz_1/c/reset-billing", json!({})),
+        (
+            &["billing", "reset-all", "--of", "biz_1"],
+            "POST /admin/billing-cycle-reset?business_id=biz_1",
+            json!({}),
+        ),
+    ];
+    assert_asked(of_admin, |canned, arguments| canned.asked_by_admin(None, arguments));
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn shown_business(business: core::Business) -> Shape {
 }
 
 /// `POST /api/v1/businesses`
-pub(crate) async fn create_business(_: Admin, mut input: Input) -> Answer {
+pub(crate) async fn create_business(admin: Admin, mut input: Input) -> Answer {
     let mut form = input.form().await?;
     let new = NewBusiness {
         business_name: form.required_text("business_name", 1..=200),
@@ -45,7 +45,7 @@ pub(crate) async fn create_business(_: Admin, mut input: Input) -> Answer {
         user_id: form.optional_text("user_id", 1..=ID_CHARS_MAX),
     };
     form.finish()?;
-    let business = input.app.store.create_business(new).await?;
+    let business = input.app.store.create_business(admin.by, new).await?;
     Ok(HttpResponse::Created().json(shown_business(business)))
 }
 
@@ -59,13 +59,13 @@ pub(crate) async fn list_businesses(_: Admin, input: Input) -> Answer {
 }
 
 /// Which business the path names.
-fn named(input: &Input) -> Result<BusinessId, ApiError> {
+pub(super) fn named(input: &Input) -> Result<BusinessId, ApiError> {
     BusinessId::parse(&input.segment("bid")).map_err(|_against_grammar| ApiError::not_found(Entity::Business))
 }
 
 /// `DELETE /api/v1/businesses/{bid}`
-pub(crate) async fn delete_business(_: Admin, input: Input) -> Answer {
-    let business = input.app.store.delete_business(named(&input)?).await?;
+pub(crate) async fn delete_business(admin: Admin, input: Input) -> Answer {
+    let business = input.app.store.delete_business(admin.by, named(&input)?).await?;
     let message =
         "The business was deleted; its keys are refused from now on. It can be restored until it is gone.";
     Ok(HttpResponse::Ok().json(shape! {
@@ -77,9 +77,9 @@ pub(crate) async fn delete_business(_: Admin, input: Input) -> Answer {
 }
 
 /// `POST /api/v1/businesses/{bid}/restore`
-pub(crate) async fn restore_business(_: Admin, mut input: Input) -> Answer {
+pub(crate) async fn restore_business(admin: Admin, mut input: Input) -> Answer {
     input.form().await?.finish()?;
-    let business = input.app.store.restore_business(named(&input)?).await?;
+    let business = input.app.store.restore_business(admin.by, named(&input)?).await?;
     let message = "The business is back, with everything but its keys; create new ones.";
     let id = business.business_id;
     Ok(HttpResponse::Ok().json(shape! {"success": true, "message": message, "business_id": id}))
@@ -97,13 +97,13 @@ pub(crate) async fn read_business(business: Business, input: Input) -> Answer {
 }
 
 /// `PUT /api/v1/businesses/{bid}`
-pub(crate) async fn update_business(_: Admin, mut input: Input) -> Answer {
+pub(crate) async fn update_business(admin: Admin, mut input: Input) -> Answer {
     let id = named(&input)?;
     let mut form = input.form().await?;
     let name = form.text("business_name", 1..=200);
     let email = form.text("email", 1..=EMAIL_CHARS_MAX);
     form.finish()?;
-    let business = input.app.store.update_business(id, name, email).await?;
+    let business = input.app.store.update_business(admin.by, id, name, email).await?;
     let said = shape! {"success": true, "message": "The business was updated."};
     Ok(HttpResponse::Ok().json(said.and(shown_business(business))))
 }
@@ -149,7 +149,7 @@ fn settings_change(mut form: Form) -> Result<SettingsChange, ApiError> {
 /// `PATCH …/settings`
 pub(crate) async fn update_settings(business: Business, mut input: Input) -> Answer {
     let change = settings_change(input.form().await?)?;
-    let settings = input.app.store.update_settings(business.id, change).await?;
+    let settings = input.app.store.update_settings(business.by, business.id, change).await?;
     Ok(HttpResponse::Ok().json(shown_settings(&settings)))
 }
 
@@ -169,8 +169,7 @@ fn shown_customer(customer: Customer) -> Shape {
         "stripe_customer_id": customer.stripe_customer_id,
         "stripe_subscription_id": customer.stripe_subscription_id,
         "stripe_price_id": customer.stripe_price_id,
-        // Stripe's word for the subscription; nobody reports one yet.
-        "subscription_status": Value::Null,
+        "subscription_status": customer.subscription_status,
         "subscription_ends_at": customer.subscription_ends_at,
         "billing_anchor_day": customer.billing_anchor_day,
         "metadata": metadata,
@@ -205,6 +204,7 @@ fn customer_fields(form: &mut Form) -> CustomerFields {
         stripe_customer_id: form.text_change("stripe_customer_id", 1..=ID_CHARS_MAX),
         stripe_subscription_id: form.text_change("stripe_subscription_id", 1..=ID_CHARS_MAX),
         stripe_price_id: form.text_change("stripe_price_id", 1..=ID_CHARS_MAX),
+        subscription_status: Change::Keep,
         subscription_ends_at: form.time_change("subscription_ends_at"),
         billing_anchor_day: form.number_change("billing_anchor_day", 1..=31),
         metadata: form.object_change("metadata"),
@@ -218,7 +218,7 @@ pub(crate) async fn create_customer(business: Business, mut input: Input) -> Ans
     let id = form.customer("customer_id");
     let fields = customer_fields(&mut form);
     let id = form.made(id)?;
-    let customer = input.app.store.create_customer(business.id, id, fields).await?;
+    let customer = input.app.store.create_customer(business.by, business.id, id, fields).await?;
     let said = shape! {
         "status": "created", "name": customer.customer_name, "timestamp": customer.updated_at,
     };
@@ -251,14 +251,14 @@ pub(crate) async fn update_customer(business: Business, mut input: Input) -> Ans
     let mut form = input.form().await?;
     let fields = customer_fields(&mut form);
     form.finish()?;
-    let customer = input.app.store.update_customer(business.id, id, fields).await?;
+    let customer = input.app.store.update_customer(business.by, business.id, id, fields).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "updated"}.and(shown_customer(customer))))
 }
 
 /// `DELETE …/customers/{cid}`
 pub(crate) async fn delete_customer(business: Business, input: Input) -> Answer {
     let id = customer_in_path(&input)?;
-    input.app.store.delete_customer(business.id, id.clone()).await?;
+    input.app.store.delete_customer(business.by, business.id, id.clone()).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "deleted", "customer_id": id}))
 }
 

@@ -158,7 +158,7 @@ impl Asked {
     }
 }
 
-fn time(problems: &mut Problems, input: &Input, name: &str) -> Option<Timestamp> {
+pub(super) fn time(problems: &mut Problems, input: &Input, name: &str) -> Option<Timestamp> {
     let text = input.query(name)?;
     let time = text.parse().ok();
     if time.is_none() {

@@ -9,7 +9,8 @@ use crate::lists::List;
 use crate::request::Input;
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
-use tracktags_core::accounts::CustomerId;
+use tracktags_core::accounts::{BusinessId, CustomerId};
+use tracktags_core::audit::Author;
 use tracktags_core::error::Entity;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Rotation};
@@ -84,9 +85,9 @@ fn shown_once(owner: &KeyOwner, created: &CreatedKey) -> Shape {
     }
 }
 
-async fn make(input: &Input, new: NewKey) -> Answer {
+async fn make(input: &Input, by: Author, new: NewKey) -> Answer {
     let owner = new.owner.clone();
-    let created = input.app.store.create_key(new).await?;
+    let created = input.app.store.create_key(by, new).await?;
     Ok(HttpResponse::Created().json(shown_once(&owner, &created)))
 }
 
@@ -99,7 +100,7 @@ pub(crate) async fn create_for_customer(business: Business, mut input: Input) ->
     let owner = KeyOwner::Customer(business.id, customer);
     let new = new_key(&mut form, &input, owner, CUSTOMER_TYPE, 100);
     form.finish()?;
-    make(&input, new).await
+    make(&input, business.by, new).await
 }
 
 /// `POST …/keys`
@@ -107,33 +108,35 @@ pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
     let mut form = input.form().await?;
     let new = new_key(&mut form, &input, KeyOwner::Business(business.id), BUSINESS_TYPE, 50);
     form.finish()?;
-    make(&input, new).await
+    make(&input, business.by, new).await
 }
 
 /// Puts a new key in the place of `key`.
-async fn rotate_key(mut input: Input, owner: KeyOwner, key: String) -> Answer {
+async fn rotate_key(mut input: Input, by: Author, owner: KeyOwner, key: String) -> Answer {
     let mut form = input.form().await?;
     let grace_seconds = form.number("grace_seconds", 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS);
     let expires_at = end_of(&mut form, &input);
     form.finish()?;
     let rotation = Rotation { key, grace_seconds, expires_at };
-    let rotated = input.app.store.rotate_key(owner.clone(), rotation).await?;
+    let rotated = input.app.store.rotate_key(by, owner.clone(), rotation).await?;
     let old = shape! {"replaces": rotated.replaces, "old_key_expires_at": rotated.old_expires_at};
     Ok(HttpResponse::Created().json(shown_once(&owner, &rotated.created).and(old)))
 }
 
 /// `POST …/keys/{type}/{name}/rotate`
 pub(crate) async fn rotate(business: Business, input: Input) -> Answer {
-    let owner = owner_by_type(business, &input)?;
+    let by = business.by;
+    let owner = owner_by_type(business.id, &input)?;
     let key = input.segment("name");
-    rotate_key(input, owner, key).await
+    rotate_key(input, by, owner, key).await
 }
 
 /// `POST …/customers/{cid}/keys/{key}/rotate`
 pub(crate) async fn rotate_of_customer(business: Business, input: Input) -> Answer {
+    let by = business.by;
     let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
     let key = input.segment("key");
-    rotate_key(input, owner, key).await
+    rotate_key(input, by, owner, key).await
 }
 
 /// `GET …/keys`
@@ -152,9 +155,9 @@ pub(crate) async fn list_of_customer(business: Business, input: Input) -> Answer
 }
 
 /// Whose key `…/keys/{type}/{name}` means. Customers' keys are found below their customers.
-fn owner_by_type(business: Business, input: &Input) -> Result<KeyOwner, ApiError> {
+fn owner_by_type(business: BusinessId, input: &Input) -> Result<KeyOwner, ApiError> {
     if input.segment("type") == BUSINESS_TYPE {
-        Ok(KeyOwner::Business(business.id))
+        Ok(KeyOwner::Business(business))
     } else {
         Err(ApiError::not_found(Entity::Key))
     }
@@ -162,15 +165,15 @@ fn owner_by_type(business: Business, input: &Input) -> Result<KeyOwner, ApiError
 
 /// `GET …/keys/{type}/{name}`
 pub(crate) async fn read(business: Business, input: Input) -> Answer {
-    let owner = owner_by_type(business, &input)?;
+    let owner = owner_by_type(business.id, &input)?;
     let key = input.app.store.key(owner, input.segment("name")).await?;
     Ok(HttpResponse::Ok().json(shown(key)))
 }
 
 /// `DELETE …/keys/{type}/{name}`
 pub(crate) async fn revoke(business: Business, input: Input) -> Answer {
-    let owner = owner_by_type(business, &input)?;
-    let key = input.app.store.revoke_key(owner, input.segment("name")).await?;
+    let owner = owner_by_type(business.id, &input)?;
+    let key = input.app.store.revoke_key(business.by, owner, input.segment("name")).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
 }
 
@@ -184,7 +187,7 @@ pub(crate) async fn read_of_customer(business: Business, input: Input) -> Answer
 /// `DELETE …/customers/{cid}/keys/{key}`
 pub(crate) async fn revoke_of_customer(business: Business, input: Input) -> Answer {
     let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
-    let key = input.app.store.revoke_key(owner, input.segment("key")).await?;
+    let key = input.app.store.revoke_key(business.by, owner, input.segment("key")).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
 }
 
@@ -195,7 +198,8 @@ pub(crate) async fn revoke_self(caller: Caller, input: Input) -> Answer {
         Some(customer) => KeyOwner::Customer(account.business, customer),
         None => KeyOwner::Business(account.business),
     };
-    match input.app.store.revoke_key(owner, caller.identity.key_id.to_string()).await {
+    let by = caller.author(&input.request);
+    match input.app.store.revoke_key(by, owner, caller.identity.key_id.to_string()).await {
         Ok(key) => Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id})),
         // The key may have been revoked since the node last read it.
         Err(error) => Err(caller.refused(&input.app, error.into()).await),

@@ -115,7 +115,7 @@ fn new_limit(mut form: Form, business: BusinessId) -> Result<NewLimit, ApiError>
 /// `POST /api/v1/plan_limits`
 pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
     let new = new_limit(input.form().await?, business.id)?;
-    let limit = input.app.store.create_limit(new).await?;
+    let limit = input.app.store.create_limit(business.by, new).await?;
     Ok(HttpResponse::Created().json(shape! {"status": "created"}.and(shown(&limit))))
 }
 
@@ -180,14 +180,14 @@ pub(crate) async fn update(business: Business, mut input: Input) -> Answer {
     let change = common(&mut form);
     form.finish()?;
     moved?;
-    let limit = input.app.store.update_limit(business.id, id, change).await?;
+    let limit = input.app.store.update_limit(business.by, business.id, id, change).await?;
     Ok(HttpResponse::Ok().json(shown(&limit)))
 }
 
 /// `DELETE /api/v1/plan_limits/{id}`
 pub(crate) async fn delete(business: Business, input: Input) -> Answer {
     let id = input.segment("id");
-    input.app.store.delete_limit(business.id, id.clone()).await?;
+    input.app.store.delete_limit(business.by, business.id, id.clone()).await?;
     Ok(HttpResponse::Ok().json(shape! {"message": "The limit was deleted; the usage stays.", "limit_id": id}))
 }
 
@@ -215,7 +215,7 @@ pub(crate) async fn create_plan(business: Business, mut input: Input) -> Answer 
     form.require("plan_name");
     let fields = plan_fields(&mut form);
     form.finish()?;
-    let plan = input.app.store.create_plan(business.id, fields).await?;
+    let plan = input.app.store.create_plan(business.by, business.id, fields).await?;
     Ok(HttpResponse::Created().json(shape! {"status": "created"}.and(shown_plan(plan))))
 }
 
@@ -237,7 +237,7 @@ pub(crate) async fn update_plan(business: Business, mut input: Input) -> Answer 
     let mut form = input.form().await?;
     let fields = plan_fields(&mut form);
     form.finish()?;
-    let plan = input.app.store.update_plan(business.id, input.segment("id"), fields).await?;
+    let plan = input.app.store.update_plan(business.by, business.id, input.segment("id"), fields).await?;
     Ok(HttpResponse::Ok().json(shown_plan(plan)))
 }
 
@@ -245,7 +245,7 @@ pub(crate) async fn update_plan(business: Business, mut input: Input) -> Answer 
 pub(crate) async fn delete_plan(business: Business, input: Input) -> Answer {
     let force = input.query_flag("force")?;
     let id = input.segment("id");
-    input.app.store.delete_plan(business.id, id.clone(), force).await?;
+    input.app.store.delete_plan(business.by, business.id, id.clone(), force).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "deleted", "plan_id": id}))
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tracktags_core::accounts::{Account, CustomerId, MetricName, Scope};
+use tracktags_core::audit::{Correction, Event};
 use tracktags_core::batch::Outcome;
 use tracktags_core::demand::Operation;
 use tracktags_core::error::Entity;
@@ -225,9 +226,18 @@ impl Update {
     }
 }
 
+/// How the trail names an account's usage of a metric.
+fn corrected(terms: &Terms, name: &MetricName) -> String {
+    match &terms.account.customer {
+        Some(customer) => format!("{customer}/{name}"),
+        None => name.to_string(),
+    }
+}
+
 /// `PUT /api/v1/metrics/{name}`
 pub(crate) async fn update(business: Business, mut input: Input) -> Answer {
-    let reader = Reader { business: business.id, customer: None };
+    let Business { id, by } = business;
+    let reader = Reader { business: id, customer: None };
     let whose = Whose::asked(&reader, &input)?;
     let update = Update::read(input.form().await?)?;
     let name = name_of(&input)?;
@@ -237,8 +247,19 @@ pub(crate) async fn update(business: Business, mut input: Input) -> Answer {
     let terms = terms_of(&input, &reader, account).await?;
     let place = terms.limits.find(name.as_str()).ok_or_else(|| ApiError::not_found(Entity::Metric))?;
     let operation = update.operation(Arc::clone(&terms), place)?;
-    let outcome = input.app.store.commit(vec![operation]).await?.into_iter().next();
-    let Some(Outcome::Done { value }) = outcome else { return Err(update.impossible()) };
+    let done = match update {
+        Update::Record(_) => input.app.store.commit(vec![operation]).await?,
+        Update::TakeOff(_) | Update::SetTo(_) => {
+            let event = Event {
+                business: Some(reader.business.clone()),
+                action: "usage.correct",
+                resource_id: corrected(&terms, &name),
+                after: None,
+            };
+            input.app.store.correct(by, Correction { event, operations: vec![operation] }).await?
+        }
+    };
+    let Some(Outcome::Done { value, .. }) = done.into_iter().next() else { return Err(update.impossible()) };
     let mut json = Json::new(SHOWN_BYTES);
     json.field_word("status", "updated");
     json.field("business_id", reader.business.as_str());

@@ -1,8 +1,11 @@
-//! The control plane: accounts (businesses, customers, settings), keys, limits and plans, usage, history and health.
+//! The control plane: accounts (businesses, customers, settings), keys, limits and plans, usage, history, the trail of
+//! changes, the admin's resets, and health.
 //!
 //! A handler is extract, one call, answer. Shapes and lengths of fields: `docs/API.md`.
 
 pub(crate) mod accounts;
+pub(crate) mod admin;
+pub(crate) mod audit;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod limits;

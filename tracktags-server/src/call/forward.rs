@@ -46,6 +46,11 @@ pub(crate) enum Forwarded {
 }
 
 impl Forwarded {
+    /// Whether the target turned out to be one that nobody may reach.
+    pub(super) const fn is_blocked(&self) -> bool {
+        matches!(self, Self::Failure { error: UpstreamError::Blocked, .. })
+    }
+
     /// What it means for the units.
     pub(super) fn outcome(&self) -> CallOutcome {
         match self {

@@ -29,6 +29,7 @@ use std::time::Duration;
 use subject::{Subject, ask};
 use tokio::time::timeout;
 use tracktags_core::accounts::TargetChoice;
+use tracktags_core::audit::{Author, Event};
 use tracktags_core::decide::Decision;
 use tracktags_core::demand::Ask;
 use tracktags_core::error::UpstreamError;
@@ -104,9 +105,26 @@ async fn run(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Result<Answered,
         Admitted::OutOfRange => return Err(out_of_range()),
     };
     let forwarded = forward::forward(&app, &call, &decision, wish).await; // ⑦ forward
+    if forwarded.is_blocked() {
+        note_refusal(&app, &call).await;
+    }
     let settled = settle(&app, reservation, forwarded.outcome()).await; //   ⑧ settle
     let decision = settled.applied(&call.terms, decision);
     Answered::forwarded(&call.terms, &decision, forwarded, settled == Settled::Pending)
+}
+
+/// A name that turned out to lead where nobody may go is noted. The verdict is kept, so this is rare.
+async fn note_refusal(app: &App, call: &Call) {
+    let account = &call.terms.account;
+    let event = Event {
+        business: Some(account.business.clone()),
+        action: "target.refuse",
+        resource_id: call.target.authority.to_string(),
+        after: account.customer.as_ref().map(|id| serde_json::json!({"customer_id": id}).to_string()),
+    };
+    if let Err(error) = app.store.note(Author::server(), event).await {
+        tracing::warn!(error = %crate::frame::chain(&error), "a refused target was not noted");
+    }
 }
 
 /// A call that may be asked for, with its places in flight. They are given back when it ends.

@@ -23,7 +23,7 @@ pub(crate) use customers::{
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = businesses)]
-struct BusinessRow {
+pub(crate) struct BusinessRow {
     seq: i64,
     business_id: String,
     business_name: String,
@@ -34,7 +34,7 @@ struct BusinessRow {
 }
 
 impl BusinessRow {
-    fn read(self) -> Option<Business> {
+    pub(crate) fn read(self) -> Option<Business> {
         Some(Business {
             business_id: BusinessId::parse(&self.business_id).ok()?,
             business_name: self.business_name,

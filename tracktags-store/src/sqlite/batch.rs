@@ -1,6 +1,7 @@
 //! ⑤ THE transaction: membership closed, decide on a scratch copy, lock, compare versions and the clock, write,
 //! commit, make visible. The order is binding (docs/RELIABILITY.md, rules of the batch).
 
+use super::audit;
 use super::connection::{self, CommitFault, data_version};
 use super::live::Running;
 use super::usage::{self, LedgerRow};
@@ -9,6 +10,7 @@ use crate::admission::Waiting;
 use crate::ledger::{Packed, pack_entries};
 use crate::mailbox::Deliveries;
 use std::sync::Arc;
+use tracktags_core::audit::Event;
 use tracktags_core::batch::{Batch, Outcome};
 use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
@@ -109,7 +111,25 @@ impl Writer {
             entries,
         };
         usage::append(&mut self.conn, &row)?;
+        self.note_corrections(waiting, decided)?;
         Ok(true)
+    }
+
+    /// Corrections by hand leave their row of the trail in the transaction that does them.
+    fn note_corrections(&mut self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
+        for (one, outcome) in waiting.iter().zip(&decided.outcomes) {
+            let (Some(noted), Outcome::Done { value, before }) = (&one.noted, outcome) else { continue };
+            let (by, event) = &**noted;
+            let now = decided.batch.now();
+            if event.after.is_some() {
+                audit::note_event(&mut self.conn, &self.secrets, now, by, event, None)?;
+                continue;
+            }
+            let value_of = |value: i64| serde_json::json!({"value": value}).to_string();
+            let event = Event { after: Some(value_of(*value)), ..event.clone() };
+            audit::note_event(&mut self.conn, &self.secrets, now, by, &event, Some(value_of(*before)))?;
+        }
+        Ok(())
     }
 
     /// Whether another connection committed since the last look; then every version known is in doubt.

@@ -6,7 +6,7 @@ use crate::sqlite::limits::require_plan;
 use crate::sqlite::rows::{after, holds, page_of, page_rows, read_time, time_or_start, time_text};
 use crate::sqlite::schema::{customers, plans};
 use diesel::prelude::*;
-use tracktags_core::accounts::{BusinessId, Customer, CustomerId};
+use tracktags_core::accounts::{BusinessId, Customer, CustomerId, SubscriptionStatus};
 use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{Change, CustomerFields, CustomerQuery, Page};
@@ -28,6 +28,7 @@ pub(crate) struct CustomerRow {
     stripe_subscription_id: Option<String>,
     stripe_price_id: Option<String>,
     subscription_ends_at: Option<String>,
+    subscription_status: Option<String>,
     billing_anchor_day: Option<i64>,
     metadata: String,
     created_at: String,
@@ -74,6 +75,7 @@ impl CustomerRow {
             business_id: business.clone(),
             customer_id: CustomerId::parse(&self.customer_id).ok()?,
             plan_in_force: self.plan_in_force(free, now),
+            subscription_status: self.subscription_status.as_deref().and_then(SubscriptionStatus::from_word),
             subscription_ends_at: self.ends_at(),
             billing_anchor_day: self.anchor_day(),
             customer_name: self.customer_name,
@@ -163,6 +165,7 @@ struct CustomerChanges {
     stripe_customer_id: Option<Option<String>>,
     stripe_subscription_id: Option<Option<String>>,
     stripe_price_id: Option<Option<String>>,
+    subscription_status: Option<Option<&'static str>>,
     subscription_ends_at: Option<Option<String>>,
     billing_anchor_day: Option<Option<i64>>,
     metadata: Option<String>,
@@ -209,6 +212,8 @@ impl CustomerChanges {
             stripe_customer_id: set(fields.stripe_customer_id),
             stripe_subscription_id: set(fields.stripe_subscription_id),
             stripe_price_id: set(fields.stripe_price_id),
+            subscription_status: set(fields.subscription_status)
+                .map(|status| status.map(SubscriptionStatus::as_str)),
             subscription_ends_at: set(fields.subscription_ends_at).map(|at| at.map(time_text)),
             billing_anchor_day: set(fields.billing_anchor_day).map(|day| day.map(i64::from)),
             metadata: set(fields.metadata).map(|text| text.unwrap_or_else(|| "{}".to_owned())),
@@ -226,6 +231,7 @@ impl CustomerChanges {
         self.stripe_customer_id.get_or_insert_default();
         self.stripe_subscription_id.get_or_insert_default();
         self.stripe_price_id.get_or_insert_default();
+        self.subscription_status.get_or_insert_default();
         self.subscription_ends_at.get_or_insert_default();
         self.billing_anchor_day.get_or_insert_default();
         self.metadata.get_or_insert_with(|| "{}".to_owned());
@@ -262,6 +268,7 @@ pub(crate) fn create_customer(
                 customers::stripe_customer_id.eq(changes.stripe_customer_id.take().flatten()),
                 customers::stripe_subscription_id.eq(changes.stripe_subscription_id.take().flatten()),
                 customers::stripe_price_id.eq(changes.stripe_price_id.take().flatten()),
+                customers::subscription_status.eq(changes.subscription_status.take().flatten()),
                 customers::subscription_ends_at.eq(changes.subscription_ends_at.take().flatten()),
                 customers::billing_anchor_day.eq(changes.billing_anchor_day.take().flatten()),
                 customers::metadata.eq(changes.metadata.take().unwrap_or_default()),

@@ -237,9 +237,12 @@ impl Writer {
         let ledger_seconds = self.limits.ledger_retention_seconds;
         self.in_unsynced_transaction(|writer| {
             let pruned = usage::prune(&mut writer.conn, folded_to, before, PRUNE_CHUNK)?;
-            super::changes::prune_changes(&mut writer.conn, now)?;
+            // What SQL changed is written down before it is forgotten.
+            if !super::audit::sweep(&mut writer.conn, &writer.secrets)? {
+                super::changes::prune_changes(&mut writer.conn, now)?;
+            }
             if i64::try_from(pruned).is_ok_and(|pruned| pruned < PRUNE_CHUNK) {
-                super::purge::purge_a_little(&mut writer.conn, now, ledger_seconds)?;
+                super::purge::purge_a_little(&mut writer.conn, &writer.secrets, now, ledger_seconds)?;
             }
             Ok(())
         })

@@ -9,12 +9,15 @@
 //! | `fold` | ledger → counters and history, retention, start |
 //! | `side` | the thread that checkpoints and sorts |
 //! | `usage` | rows of usage |
-//! | `keys`, `accounts`, `limits`, `metrics`, `terms`, `changes` | rows of configuration |
+//! | `keys`, `accounts`, `billing`, `limits`, `metrics`, `terms`, `changes` | rows of configuration |
+//! | `audit` | the trail of changes |
 //! | `identify` | look-ups of keys this node does not know, gathered and paced |
 //! | `verify` | the books, checked |
 
 mod accounts;
+mod audit;
 mod batch;
+mod billing;
 mod changes;
 mod connection;
 mod error;
@@ -45,12 +48,15 @@ use crate::cache::Caches;
 use crate::health::{Condition, Health};
 use crate::secrets::Secrets;
 use crate::{Node, OpenError, OpenOptions};
+use diesel::SqliteConnection;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use tracktags_core::audit::{Author, Event};
 use tracktags_core::batch::CutCache;
+use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
 
 /// What is looked through for damage at start; the ledger's runs behind it.
@@ -64,6 +70,7 @@ const CHECKED_TABLES: &[&str] = &[
     "metrics",
     "config_versions",
     "config_changes",
+    "audit_logs",
     "counters",
     "usage_history",
     "ledger_position",
@@ -119,6 +126,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     if !position.clean_stop {
         tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");
         connection::quick_check(&mut conn, CHECKED_TABLES).map_err(to_open_error)?;
+        note_unclean_stop(&mut conn, &secrets, options.clock.now()).map_err(to_open_error)?;
     }
     usage::set_clean_stop(&mut conn, false).map_err(to_open_error)?;
     let condition = Arc::new(Mutex::new(Condition::default()));
@@ -134,6 +142,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         durability: options.durability,
         limits: options.limits,
         clock: Arc::clone(&options.clock),
+        secrets: secrets.clone(),
         boot: boot_id(),
         next_batch: 1,
         data_version,
@@ -178,9 +187,26 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     })
 }
 
-pub(super) fn to_open_error(error: tracktags_core::error::StoreError) -> OpenError {
+/// What was open when the last run ended: at most so many calls were in flight, all of them counted.
+fn note_unclean_stop(
+    conn: &mut SqliteConnection,
+    secrets: &Secrets,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(last) = usage::last_row(conn)? else { return Ok(()) };
+    let open = serde_json::json!({"open_calls": last.open_calls, "open_units": last.open_units});
+    let event = Event {
+        business: None,
+        action: "store.unclean_stop",
+        resource_id: last.boot,
+        after: Some(open.to_string()),
+    };
+    audit::note_event(conn, secrets, now, &Author::server(), &event, None)
+}
+
+pub(super) fn to_open_error(error: StoreError) -> OpenError {
     match error {
-        tracktags_core::error::StoreError::Corrupt(detail) => OpenError::Corrupt(detail),
+        StoreError::Corrupt(detail) => OpenError::Corrupt(detail),
         other => OpenError::Database(other),
     }
 }

@@ -1,11 +1,14 @@
 //! What a business leaves behind: 30 days after its deletion everything of it goes, a piece at a time.
 
+use super::audit::{self, Action};
 use super::error::store_error;
 use super::rows::time_text;
 use super::schema::businesses;
+use crate::secrets::Secrets;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use tracktags_core::accounts::BUSINESS_KEPT_SECONDS;
+use tracktags_core::audit::Author;
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
 
@@ -14,7 +17,7 @@ const STEP_ROWS: i64 = 256;
 
 /// Tables with what businesses have, in the order in which it goes; each with the columns that name a row. What
 /// belongs to a row goes before it.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("customer_keys", "seq"),
     ("business_keys", "seq"),
     ("plan_limits", "seq"),
@@ -23,12 +26,20 @@ const TABLES: [(&str, &str); 8] = [
     ("metrics", "seq"),
     ("usage_history", "(business_id, customer_id, metric_name, bucket)"),
     ("counters", "(business_id, customer_id, metric_name)"),
+    ("audit_logs", "id"),
 ];
+
+/// One step of it, in the trail.
+const PURGE: Action = Action {
+    name: "business.purge",
+    tables: &["businesses", "customers", "business_keys", "customer_keys", "plans", "plan_limits", "metrics"],
+};
 
 /// Removes a piece of what the longest deleted business has, the business itself at last. Waits for the ledger, too,
 /// which keeps entries for `ledger_seconds`: counters and ledger must agree as long as both are there.
 pub(crate) fn purge_a_little(
     conn: &mut SqliteConnection,
+    secrets: &Secrets,
     now: Timestamp,
     ledger_seconds: u32,
 ) -> Result<(), StoreError> {
@@ -41,12 +52,18 @@ pub(crate) fn purge_a_little(
         .optional()
         .map_err(store_error)?;
     let Some(id) = due else { return Ok(()) };
+    let change = audit::latest_change(conn)?;
+    purge_step(conn, &id)?;
+    audit::note_change(conn, secrets, now, &Author::server(), PURGE, change)
+}
+
+fn purge_step(conn: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
     let mut left = STEP_ROWS;
     for (table, names) in TABLES {
         let columns = names.trim_matches(['(', ')']);
         let rows = format!("SELECT {columns} FROM {table} WHERE business_id = ? LIMIT ?");
         let gone = diesel::sql_query(format!("DELETE FROM {table} WHERE {names} IN ({rows})"))
-            .bind::<Text, _>(&id)
+            .bind::<Text, _>(id)
             .bind::<BigInt, _>(left)
             .execute(conn)
             .map_err(store_error)?;
@@ -55,7 +72,7 @@ pub(crate) fn purge_a_little(
             return Ok(());
         }
     }
-    diesel::delete(businesses::table.filter(businesses::business_id.eq(&id)))
+    diesel::delete(businesses::table.filter(businesses::business_id.eq(id)))
         .execute(conn)
         .map_err(store_error)?;
     tracing::info!(business = id, "a business deleted 30 days ago is gone");

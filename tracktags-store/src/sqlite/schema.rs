@@ -43,6 +43,10 @@ diesel::table! {
         created_at -> Text,
         deleted_at -> Nullable<Text>,
         max_customer_keys -> Integer,
+        plan_type -> Nullable<Text>,
+        stripe_customer_id -> Nullable<Text>,
+        subscription_status -> Nullable<Text>,
+        override_ends_at -> Nullable<Text>,
     }
 }
 
@@ -64,6 +68,7 @@ diesel::table! {
         created_at -> Text,
         updated_at -> Text,
         deleted_at -> Nullable<Text>,
+        subscription_status -> Nullable<Text>,
     }
 }
 
@@ -150,6 +155,24 @@ diesel::table! {
         cleanup_after -> Text,
         tags -> Text,
         metadata -> Text,
+    }
+}
+
+diesel::table! {
+    audit_logs (id) {
+        id -> BigInt,
+        business_id -> Nullable<Text>,
+        at -> Text,
+        actor_type -> Text,
+        actor_id -> Nullable<Text>,
+        action -> Text,
+        resource_id -> Text,
+        before -> Nullable<Text>,
+        after -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        change_first -> Nullable<BigInt>,
+        change_last -> Nullable<BigInt>,
+        row_mac -> Nullable<Binary>,
     }
 }
 // ---- configuration: end ----

@@ -1,17 +1,19 @@
 //! The store's traits on SQLite: reads on the readers, changes as jobs of the writer.
 
+use super::audit::Action;
 use super::connection::Readers;
 use super::identify::Lane;
 use super::writer::Jobs;
-use super::{accounts, history, keys, limits, metrics, rotate, terms};
+use super::{accounts, audit, billing, history, keys, limits, metrics, rotate, terms};
 use crate::admission::Admission;
 use crate::cache::Caches;
 use crate::secrets::Secrets;
 use diesel::SqliteConnection;
 use std::sync::Arc;
 use tracktags_core::accounts::{
-    Account, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Scope, Settings,
+    Account, Billing, Business, BusinessId, Customer, CustomerId, Identity, MetricName, Scope, Settings,
 };
+use tracktags_core::audit::{AuditQuery, AuditRecord, Author, Correction, Event};
 use tracktags_core::batch::{Outcome, read_state};
 use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
@@ -20,11 +22,24 @@ use tracktags_core::keys::KeyHash;
 use tracktags_core::limits::{Limit, Plan, Terms};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
-    AccountStore, AccountUsage, BusinessQuery, Claim, Clock, CreatedKey, CustomerFields, CustomerQuery,
-    HistoryQuery, KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange, LimitQuery, LimitStore, MetricRecord,
-    MetricUsage, NewBusiness, NewKey, NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation,
-    SettingsChange, StoreFuture, TermsStore,
+    AccountStore, AccountUsage, AuditTrail, BillingOverride, BusinessQuery, Claim, Clock, CreatedKey,
+    CustomerFields, CustomerQuery, HistoryQuery, KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange,
+    LimitQuery, LimitStore, MetricRecord, MetricUsage, NewBusiness, NewKey, NewLimit, Page, PageRequest,
+    PlanFields, RotatedKey, Rotation, SettingsChange, StoreFuture, TermsStore,
 };
+
+const KEYS: &[&str] = &["business_keys", "customer_keys"];
+const BUSINESSES: &[&str] = &["businesses"];
+const CUSTOMERS: &[&str] = &["customers"];
+const PLANS: &[&str] = &["plans"];
+const LIMITS: &[&str] = &["plan_limits"];
+
+/// Steps of the sweep before the trail is read; more than these were changed by SQL at once, and follow later.
+const SWEEPS_MAX: usize = 100;
+
+const fn action(name: &'static str, tables: &'static [&'static str]) -> Action {
+    Action { name, tables }
+}
 
 /// The store of one node.
 pub(crate) struct SqliteStore {
@@ -47,24 +62,42 @@ impl SqliteStore {
         Box::pin(self.readers.read(move |conn| read(conn, now)))
     }
 
-    /// A change in a transaction of its own.
+    /// A change in a transaction of its own, with its row of the trail.
     fn change<T: Send + 'static>(
         &self,
+        by: Author,
+        action: Action,
         change: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'_, T> {
-        Box::pin(self.jobs.change(change))
+        let secrets = self.secrets.clone();
+        Box::pin(self.jobs.change(move |conn, now| {
+            let before = audit::latest_change(conn)?;
+            let done = change(conn, now)?;
+            audit::note_change(conn, &secrets, now, &by, action, before)?;
+            Ok(done)
+        }))
     }
+}
+
+async fn outcomes(
+    answers: Vec<impl Future<Output = Result<Outcome, StoreError>> + Send>,
+) -> Result<Vec<Outcome>, StoreError> {
+    let mut outcomes = Vec::with_capacity(answers.len());
+    for outcome in answers {
+        outcomes.push(outcome.await?);
+    }
+    Ok(outcomes)
 }
 
 impl Ledger for SqliteStore {
     fn commit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>> {
+        Box::pin(async move { outcomes(self.admission.submit_all(operations, None)).await })
+    }
+
+    fn correct(&self, by: Author, correction: Correction) -> StoreFuture<'_, Vec<Outcome>> {
         Box::pin(async move {
-            let answers = self.admission.submit_all(operations);
-            let mut outcomes = Vec::with_capacity(answers.len());
-            for outcome in answers {
-                outcomes.push(outcome.await?);
-            }
-            Ok(outcomes)
+            let Correction { event, operations } = correction;
+            outcomes(self.admission.submit_all(operations, Some(Box::new((by, event))))).await
         })
     }
 
@@ -122,9 +155,11 @@ impl KeyStore for SqliteStore {
         })
     }
 
-    fn create_key(&self, key: NewKey) -> StoreFuture<'_, CreatedKey> {
+    fn create_key(&self, by: Author, key: NewKey) -> StoreFuture<'_, CreatedKey> {
         let secrets = self.secrets.clone();
-        self.change(move |conn, now| keys::create_key(conn, now, &secrets, key))
+        self.change(by, action("key.create", KEYS), move |conn, now| {
+            keys::create_key(conn, now, &secrets, key)
+        })
     }
 
     fn keys(&self, owner: KeyOwner, page: PageRequest) -> StoreFuture<'_, Page<KeyRecord>> {
@@ -135,13 +170,17 @@ impl KeyStore for SqliteStore {
         self.read(move |conn, now| keys::key(conn, now, &owner, &id_or_name))
     }
 
-    fn rotate_key(&self, owner: KeyOwner, rotation: Rotation) -> StoreFuture<'_, RotatedKey> {
+    fn rotate_key(&self, by: Author, owner: KeyOwner, rotation: Rotation) -> StoreFuture<'_, RotatedKey> {
         let secrets = self.secrets.clone();
-        self.change(move |conn, now| rotate::rotate_key(conn, now, &secrets, owner, &rotation))
+        self.change(by, action("key.rotate", KEYS), move |conn, now| {
+            rotate::rotate_key(conn, now, &secrets, owner, &rotation)
+        })
     }
 
-    fn revoke_key(&self, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord> {
-        self.change(move |conn, now| keys::revoke_key(conn, now, &owner, &id_or_name))
+    fn revoke_key(&self, by: Author, owner: KeyOwner, id_or_name: String) -> StoreFuture<'_, KeyRecord> {
+        self.change(by, action("key.revoke", KEYS), move |conn, now| {
+            keys::revoke_key(conn, now, &owner, &id_or_name)
+        })
     }
 }
 
@@ -185,8 +224,10 @@ impl TermsStore for SqliteStore {
 }
 
 impl AccountStore for SqliteStore {
-    fn create_business(&self, business: NewBusiness) -> StoreFuture<'_, Business> {
-        self.change(move |conn, now| accounts::create_business(conn, now, business))
+    fn create_business(&self, by: Author, business: NewBusiness) -> StoreFuture<'_, Business> {
+        self.change(by, action("business.create", BUSINESSES), move |conn, now| {
+            accounts::create_business(conn, now, business)
+        })
     }
 
     fn business(&self, id: BusinessId) -> StoreFuture<'_, Business> {
@@ -197,38 +238,65 @@ impl AccountStore for SqliteStore {
         self.read(move |conn, _| accounts::businesses(conn, &query))
     }
 
-    fn delete_business(&self, id: BusinessId) -> StoreFuture<'_, Business> {
-        self.change(move |conn, now| accounts::delete_business(conn, now, &id))
+    fn delete_business(&self, by: Author, id: BusinessId) -> StoreFuture<'_, Business> {
+        self.change(by, action("business.delete", BUSINESSES), move |conn, now| {
+            accounts::delete_business(conn, now, &id)
+        })
     }
 
-    fn restore_business(&self, id: BusinessId) -> StoreFuture<'_, Business> {
-        self.change(move |conn, _| accounts::restore_business(conn, &id))
+    fn restore_business(&self, by: Author, id: BusinessId) -> StoreFuture<'_, Business> {
+        self.change(by, action("business.restore", BUSINESSES), move |conn, _| {
+            accounts::restore_business(conn, &id)
+        })
     }
 
     fn update_business(
         &self,
+        by: Author,
         id: BusinessId,
         business_name: Option<String>,
         email: Option<String>,
     ) -> StoreFuture<'_, Business> {
-        self.change(move |conn, now| accounts::update_business(conn, now, &id, business_name, email))
+        self.change(by, action("business.update", BUSINESSES), move |conn, now| {
+            accounts::update_business(conn, now, &id, business_name, email)
+        })
+    }
+
+    fn billing(&self, id: BusinessId) -> StoreFuture<'_, Billing> {
+        self.read(move |conn, _| billing::billing(conn, &id))
+    }
+
+    fn override_billing(&self, by: Author, id: BusinessId, set: BillingOverride) -> StoreFuture<'_, Billing> {
+        self.change(by, action("business.override", BUSINESSES), move |conn, _| {
+            billing::override_billing(conn, &id, set)
+        })
     }
 
     fn settings(&self, id: BusinessId) -> StoreFuture<'_, Settings> {
         self.read(move |conn, _| accounts::settings(conn, &id))
     }
 
-    fn update_settings(&self, id: BusinessId, change: SettingsChange) -> StoreFuture<'_, Settings> {
-        self.change(move |conn, now| accounts::update_settings(conn, now, &id, change))
+    fn update_settings(
+        &self,
+        by: Author,
+        id: BusinessId,
+        change: SettingsChange,
+    ) -> StoreFuture<'_, Settings> {
+        self.change(by, action("settings.update", BUSINESSES), move |conn, now| {
+            accounts::update_settings(conn, now, &id, change)
+        })
     }
 
     fn create_customer(
         &self,
+        by: Author,
         business: BusinessId,
         customer: CustomerId,
         fields: CustomerFields,
     ) -> StoreFuture<'_, Customer> {
-        self.change(move |conn, now| accounts::create_customer(conn, now, &business, &customer, fields))
+        self.change(by, action("customer.create", CUSTOMERS), move |conn, now| {
+            accounts::create_customer(conn, now, &business, &customer, fields)
+        })
     }
 
     fn customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, Customer> {
@@ -241,15 +309,20 @@ impl AccountStore for SqliteStore {
 
     fn update_customer(
         &self,
+        by: Author,
         business: BusinessId,
         customer: CustomerId,
         fields: CustomerFields,
     ) -> StoreFuture<'_, Customer> {
-        self.change(move |conn, now| accounts::update_customer(conn, now, &business, &customer, fields))
+        self.change(by, action("customer.update", CUSTOMERS), move |conn, now| {
+            accounts::update_customer(conn, now, &business, &customer, fields)
+        })
     }
 
-    fn delete_customer(&self, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, ()> {
-        self.change(move |conn, now| accounts::delete_customer(conn, now, &business, &customer))
+    fn delete_customer(&self, by: Author, business: BusinessId, customer: CustomerId) -> StoreFuture<'_, ()> {
+        self.change(by, action("customer.delete", CUSTOMERS), move |conn, now| {
+            accounts::delete_customer(conn, now, &business, &customer)
+        })
     }
 }
 
@@ -267,8 +340,10 @@ impl LimitStore for SqliteStore {
         self.read(move |conn, _| metrics::metrics_page(conn, &business, scope, page))
     }
 
-    fn create_plan(&self, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan> {
-        self.change(move |conn, now| limits::create_plan(conn, now, &business, fields))
+    fn create_plan(&self, by: Author, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan> {
+        self.change(by, action("plan.create", PLANS), move |conn, now| {
+            limits::create_plan(conn, now, &business, fields)
+        })
     }
 
     fn plan(&self, business: BusinessId, id: String) -> StoreFuture<'_, Plan> {
@@ -279,16 +354,28 @@ impl LimitStore for SqliteStore {
         self.read(move |conn, _| limits::plans(conn, &business, page))
     }
 
-    fn update_plan(&self, business: BusinessId, id: String, fields: PlanFields) -> StoreFuture<'_, Plan> {
-        self.change(move |conn, now| limits::update_plan(conn, now, &business, &id, fields))
+    fn update_plan(
+        &self,
+        by: Author,
+        business: BusinessId,
+        id: String,
+        fields: PlanFields,
+    ) -> StoreFuture<'_, Plan> {
+        self.change(by, action("plan.update", PLANS), move |conn, now| {
+            limits::update_plan(conn, now, &business, &id, fields)
+        })
     }
 
-    fn delete_plan(&self, business: BusinessId, id: String, force: bool) -> StoreFuture<'_, ()> {
-        self.change(move |conn, now| limits::delete_plan(conn, now, &business, &id, force))
+    fn delete_plan(&self, by: Author, business: BusinessId, id: String, force: bool) -> StoreFuture<'_, ()> {
+        self.change(by, action("plan.delete", PLANS), move |conn, now| {
+            limits::delete_plan(conn, now, &business, &id, force)
+        })
     }
 
-    fn create_limit(&self, limit: NewLimit) -> StoreFuture<'_, Limit> {
-        self.change(move |conn, now| limits::create_limit(conn, now, limit))
+    fn create_limit(&self, by: Author, limit: NewLimit) -> StoreFuture<'_, Limit> {
+        self.change(by, action("limit.create", LIMITS), move |conn, now| {
+            limits::create_limit(conn, now, limit)
+        })
     }
 
     fn limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, Limit> {
@@ -299,11 +386,41 @@ impl LimitStore for SqliteStore {
         self.read(move |conn, _| limits::limits(conn, &query))
     }
 
-    fn update_limit(&self, business: BusinessId, id: String, change: LimitChange) -> StoreFuture<'_, Limit> {
-        self.change(move |conn, now| limits::update_limit(conn, now, &business, &id, change))
+    fn update_limit(
+        &self,
+        by: Author,
+        business: BusinessId,
+        id: String,
+        change: LimitChange,
+    ) -> StoreFuture<'_, Limit> {
+        self.change(by, action("limit.update", LIMITS), move |conn, now| {
+            limits::update_limit(conn, now, &business, &id, change)
+        })
     }
 
-    fn delete_limit(&self, business: BusinessId, id: String) -> StoreFuture<'_, ()> {
-        self.change(move |conn, now| limits::delete_limit(conn, now, &business, &id))
+    fn delete_limit(&self, by: Author, business: BusinessId, id: String) -> StoreFuture<'_, ()> {
+        self.change(by, action("limit.delete", LIMITS), move |conn, now| {
+            limits::delete_limit(conn, now, &business, &id)
+        })
+    }
+}
+
+impl AuditTrail for SqliteStore {
+    fn note(&self, by: Author, event: Event) -> StoreFuture<'_, ()> {
+        let secrets = self.secrets.clone();
+        Box::pin(self.jobs.change(move |conn, now| audit::note_event(conn, &secrets, now, &by, &event, None)))
+    }
+
+    fn audit_logs(&self, query: AuditQuery) -> StoreFuture<'_, Page<AuditRecord>> {
+        Box::pin(async move {
+            for _step in 0..SWEEPS_MAX {
+                let secrets = self.secrets.clone();
+                if !self.jobs.change(move |conn, _| audit::sweep(conn, &secrets)).await? {
+                    break;
+                }
+            }
+            let secrets = self.secrets.clone();
+            self.readers.read(move |conn| audit::page(conn, &secrets, &query)).await
+        })
     }
 }

@@ -17,7 +17,7 @@ mod limits_tests;
 mod triggers_tests;
 
 /// The migrations that make configuration: up and down.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     (
         include_str!("../../migrations/sqlite/00000000000001_configuration/up.sql"),
         include_str!("../../migrations/sqlite/00000000000001_configuration/down.sql"),
@@ -29,6 +29,14 @@ const MIGRATIONS: [(&str, &str); 3] = [
     (
         include_str!("../../migrations/sqlite/00000000000004_customer_keys_max/up.sql"),
         include_str!("../../migrations/sqlite/00000000000004_customer_keys_max/down.sql"),
+    ),
+    (
+        include_str!("../../migrations/sqlite/00000000000005_audit/up.sql"),
+        include_str!("../../migrations/sqlite/00000000000005_audit/down.sql"),
+    ),
+    (
+        include_str!("../../migrations/sqlite/00000000000006_subscriptions/up.sql"),
+        include_str!("../../migrations/sqlite/00000000000006_subscriptions/down.sql"),
     ),
 ];
 

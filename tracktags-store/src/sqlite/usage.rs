@@ -38,6 +38,16 @@ pub(crate) fn is_committed(conn: &mut SqliteConnection, boot: &str, batch: i64) 
     diesel::select(diesel::dsl::exists(row)).get_result(conn).map_err(store_error)
 }
 
+/// The latest batch.
+pub(crate) fn last_row(conn: &mut SqliteConnection) -> Result<Option<LedgerRow>, StoreError> {
+    usage_ledger::table
+        .order(usage_ledger::batch.desc())
+        .limit(1)
+        .get_result(conn)
+        .optional()
+        .map_err(store_error)
+}
+
 /// Batches after `batch`, in order, at most `count_max`.
 pub(crate) fn rows_after(
     conn: &mut SqliteConnection,

@@ -12,6 +12,7 @@ use super::versions::VersionTable;
 use crate::admission::{Holds, Queue, Taking};
 use crate::health::{Alert, Condition};
 use crate::ledger::Packed;
+use crate::secrets::Secrets;
 use crate::{Durability, StoreLimits};
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
@@ -50,6 +51,7 @@ pub(super) struct Writer {
     pub(super) durability: Durability,
     pub(super) limits: StoreLimits,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) secrets: Secrets,
     pub(super) boot: String,
     pub(super) next_batch: i64,
     pub(super) data_version: i32,

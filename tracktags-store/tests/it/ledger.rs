@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 use tracktags_core::accounts::Business;
+use tracktags_core::audit::Author;
 use tracktags_core::batch::{CutCache, read_state};
 use tracktags_core::limits::LimitSet;
 use tracktags_core::traits::{Change, CustomerFields};
@@ -137,7 +138,7 @@ impl World {
         let fields = CustomerFields { customer_name: Change::Set(name), ..CustomerFields::default() };
         let account = Account::customer(business.clone(), customer);
         let customer = account.customer.clone().unwrap();
-        self.node.store.update_customer(business, customer, fields).await.unwrap();
+        self.node.store.update_customer(Author::server(), business, customer, fields).await.unwrap();
         self.version = self.node.store.read_terms(account.clone()).await.unwrap().unwrap().version;
         self.memory.configuration_changed(account, self.version);
     }
@@ -208,7 +209,7 @@ async fn sqlite_and_the_model_agree_on_every_history() {
     for customer in 0..CUSTOMERS {
         let id = format!("customer_{customer}").parse().unwrap();
         let business = business.business_id.clone();
-        node.store.create_customer(business, id, CustomerFields::default()).await.unwrap();
+        node.store.create_customer(Author::server(), business, id, CustomerFields::default()).await.unwrap();
     }
     let account = Account::customer(business.business_id.clone(), "customer_0".parse().unwrap());
     let version = node.store.read_terms(account).await.unwrap().unwrap().version;

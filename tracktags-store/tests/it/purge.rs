@@ -4,6 +4,7 @@ use crate::support::{Folder, business, limit, terms};
 use std::process::Command;
 use std::sync::Arc;
 use tracktags_core::accounts::Business;
+use tracktags_core::audit::Author;
 use tracktags_core::limits::Attachment;
 use tracktags_core::traits::{CustomerFields, KeyOwner, NewKey, NewLimit, PlanFields};
 use tracktags_core::{Action, BusinessId, CustomerId, Demand, Operator, Period, Units};
@@ -40,12 +41,14 @@ async fn fill(node: &Node, business: &Business) {
     let (id, customer) = (business.business_id.clone(), CustomerId::parse("customer_1").unwrap());
     let store = &node.store;
     let fields = PlanFields { plan_name: Some("Pro".into()), ..PlanFields::default() };
-    let _plan = store.create_plan(id.clone(), fields).await.unwrap();
-    let _customer =
-        store.create_customer(id.clone(), customer.clone(), CustomerFields::default()).await.unwrap();
+    let _plan = store.create_plan(Author::server(), id.clone(), fields).await.unwrap();
+    let _customer = store
+        .create_customer(Author::server(), id.clone(), customer.clone(), CustomerFields::default())
+        .await
+        .unwrap();
     for owner in [KeyOwner::Business(id.clone()), KeyOwner::Customer(id.clone(), customer)] {
         let key = NewKey { owner, key_name: None, description: None, expires_at: None };
-        let _key = store.create_key(key).await.unwrap();
+        let _key = store.create_key(Author::server(), key).await.unwrap();
     }
     let wanted = limit("api_calls", 1_000, Period::Monthly);
     let new = NewLimit {
@@ -61,7 +64,7 @@ async fn fill(node: &Node, business: &Business) {
         webhook_urls: None,
         overage_meter: None,
     };
-    let _limit = store.create_limit(new).await.unwrap();
+    let _limit = store.create_limit(Author::server(), new).await.unwrap();
     let terms = Arc::new(terms(business, "customer_1", vec![wanted]));
     match node.admission.reserve(Demand::new(terms, 0, Units::ONE)).await.unwrap() {
         Admitted::Admitted(_, reservation) => node.admission.keep(reservation.unwrap()),
@@ -84,20 +87,23 @@ async fn thirty_days_after_its_deletion_everything_of_a_business_is_gone() {
         }
     }
     let id = gone.business_id.clone();
-    let deleted = node.store.delete_business(id.clone()).await.unwrap();
+    let deleted = node.store.delete_business(Author::server(), id.clone()).await.unwrap();
     assert_eq!(deleted.deleted_at, Some(start));
-    assert!(node.store.delete_business(id.clone()).await.is_err(), "it is no more to be deleted");
+    assert!(
+        node.store.delete_business(Author::server(), id.clone()).await.is_err(),
+        "it is no more to be deleted"
+    );
     folder.clock.set(start.plus_seconds(29 * DAY_SECONDS));
-    let restored = node.store.restore_business(id.clone()).await.unwrap();
+    let restored = node.store.restore_business(Author::server(), id.clone()).await.unwrap();
     assert_eq!((restored.deleted_at, &restored.business_id), (None, &id));
-    let _deleted = node.store.delete_business(id.clone()).await.unwrap();
+    let _deleted = node.store.delete_business(Author::server(), id.clone()).await.unwrap();
     folder.clock.set(start.plus_seconds(60 * DAY_SECONDS));
     wait_for(&folder, "businesses", &id, false);
     for table in TABLES {
         assert_eq!(rows(&folder, table, &id), 0, "{table}");
         assert!(rows(&folder, table, &stays.business_id) > 0, "{table}");
     }
-    assert!(node.store.restore_business(id).await.is_err(), "it is gone");
+    assert!(node.store.restore_business(Author::server(), id).await.is_err(), "it is gone");
     node.close();
     folder.verify();
 }

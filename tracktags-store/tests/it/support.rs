@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tracktags_core::accounts::Business;
+use tracktags_core::audit::Author;
 use tracktags_core::traits::{Clock, NewBusiness};
 use tracktags_core::{Account, Limit, Period, Terms, Timestamp, Units};
 use tracktags_store::{Durability, MasterKey, Node, OpenOptions, StoreLimits};
@@ -82,7 +83,7 @@ pub(crate) fn url(path: &Path) -> String {
 
 pub(crate) async fn business(node: &Node) -> Business {
     let new = NewBusiness { business_name: "Test".into(), email: "test@example.com".into(), user_id: None };
-    node.store.create_business(new).await.unwrap()
+    node.store.create_business(Author::server(), new).await.unwrap()
 }
 
 pub(crate) fn limit(metric: &str, value: i64, period: Period) -> Limit {
