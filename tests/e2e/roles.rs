@@ -36,10 +36,10 @@ fn expected(operation: &Operation, role: Role) -> Option<&'static str> {
         (_, Role::Nobody) => Some("unauthorized"),
         ("Admin", Role::Admin) => None,
         ("Admin", _) => Some("forbidden"),
-        ("Business" | "BusinessCaller", Role::Customer) => Some("forbidden"),
-        ("Caller" | "BusinessCaller", Role::Admin) => Some("forbidden"),
-        ("Business" | "Reader", Role::Admin) if !names_business => Some("business_required"),
-        ("Business" | "Reader" | "Caller" | "BusinessCaller", _) => None,
+        ("Business" | "KeyKeeper" | "BusinessCaller", Role::Customer) => Some("forbidden"),
+        ("Caller" | "Holder" | "BusinessCaller", Role::Admin) => Some("forbidden"),
+        ("Business" | "KeyKeeper" | "Reader", Role::Admin) if !names_business => Some("business_required"),
+        ("Business" | "KeyKeeper" | "Reader" | "Caller" | "Holder" | "BusinessCaller", _) => None,
         (other, _) => panic!("{other} is no caller that this test knows"),
     }
 }

@@ -4,9 +4,10 @@
 #![cfg(test)]
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use tracktags_tests::http::{Client, Response};
 use tracktags_tests::upstream::Upstream;
-use tracktags_tests::{TestApp, call, envelope, new_business, text};
+use tracktags_tests::{TestApp, call, envelope, new_business, text, wait_until};
 
 /// An answer without what differs by design: the request's id, the time, and the order of headers.
 fn bare(answer: &Response) -> (u16, String, Vec<(String, String)>) {
@@ -432,4 +433,73 @@ fn a_deleted_business_is_refused_at_once_and_comes_back_without_its_keys() {
         admin("GET", &format!("/api/v1/usage?business_id={}&customer_id=customer_123", app.business_id));
     assert_eq!(usage.json()["metrics"][0]["current_value"], 3, "{}", usage.text());
     app.node.verify();
+}
+
+#[test]
+fn a_key_does_what_it_was_made_for_and_nothing_else() {
+    let app = TestApp::new();
+    let target = Upstream::start();
+    let _id = app.limit("api_calls", 100, "monthly");
+    // One of the two a business may have is the one it has.
+    let make = |scopes: Value| {
+        let made =
+            app.business("POST", "/api/v1/keys", Some(&json!({"key_name": "k", "scopes": scopes})), 201);
+        (text(&made, "api_key"), text(&made, "key_id"))
+    };
+    let call = envelope(&target.url("/echo"), 1);
+    let limit = json!({"metric_name": "other", "limit_value": 1});
+    // What each scope alone opens; everything else is closed to it.
+    let tried: [(&str, &str, &str, Option<&Value>, u16); 4] = [
+        ("read", "GET", "/api/v1/plan_limits", None, 200),
+        ("write", "POST", "/api/v1/plan_limits", Some(&limit), 201),
+        ("proxy", "POST", "/api/v1/proxy", Some(&call), 200),
+        ("keys", "POST", "/api/v1/customers/c/keys", None, 201),
+    ];
+    for (scope, ..) in tried {
+        let (key, id) = make(json!([scope]));
+        let mut client = app.client();
+        for (needed, method, path, body, good) in tried {
+            let answer = client.json(method, path, &key, body);
+            if needed == scope {
+                assert_eq!(answer.status, good, "{scope}: {path}: {}", answer.text());
+            } else {
+                assert_eq!((answer.status, answer.code().as_str()), (403, "forbidden"), "{scope}: {path}");
+                assert!(answer.text().contains(needed), "the scope is named: {}", answer.text());
+            }
+        }
+        // Known by now, so the data plane goes by what the node knows: the answer is the same.
+        let again = client.json("POST", "/api/v1/proxy", &key, Some(&call)).status;
+        assert_eq!(again, if scope == "proxy" { 200 } else { 403 });
+        let shown = app.business("GET", &format!("/api/v1/keys/business/{id}"), None, 200);
+        assert_eq!(shown["scopes"], json!([scope]));
+        // SQL widens nothing: the row no longer proves the key.
+        let _done = app.node.sql(&format!("UPDATE business_keys SET scopes = NULL WHERE id = '{id}'"));
+        assert_eq!(client.json("GET", "/api/v1/plan_limits", &key, None).status, 401);
+        let _done = app.node.sql(&format!("UPDATE business_keys SET scopes = '{scope}' WHERE id = '{id}'"));
+        // A successor may do the same; and every key may end itself.
+        let grace = json!({"grace_seconds": 0});
+        let path = format!("/api/v1/keys/business/{id}/rotate");
+        let next = text(&app.business("POST", &path, Some(&grace), 201), "api_key");
+        let refused = client.json("GET", "/api/v1/plan_limits", &next, None).status;
+        assert_eq!(refused, if scope == "read" { 200 } else { 403 });
+        assert_eq!(client.json("DELETE", "/api/v1/keys/self", &next, None).status, 200);
+    }
+    for bad in [json!([]), json!(["admin"]), json!(["read", "read"]), json!("read"), json!([1])] {
+        let body = json!({"scopes": bad});
+        let refused = app.client().json("POST", "/api/v1/keys", &app.business_key, Some(&body));
+        assert_eq!((refused.status, refused.code().as_str()), (400, "validation_failed"), "{bad}");
+    }
+}
+
+#[test]
+fn a_keys_last_use_is_told_within_seconds() {
+    let app = TestApp::new();
+    let target = Upstream::start();
+    let _id = app.limit("api_calls", 100, "monthly");
+    let key = app.customer_key("c1");
+    let used =
+        || app.business("GET", "/api/v1/customers/c1/keys", None, 200)["keys"][0]["last_used_at"].clone();
+    assert_eq!(used(), Value::Null);
+    assert_eq!(call(&mut app.client(), &key, &envelope(&target.url("/echo"), 1)).status, 200);
+    wait_until("the use is written", Duration::from_secs(10), || used().is_string());
 }

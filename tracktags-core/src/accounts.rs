@@ -1,5 +1,6 @@
 //! ② Who is who: ids and their grammar, businesses, customers, accounts, and whom a key speaks for.
 
+use crate::keys::Scopes;
 use crate::metrics::words;
 use crate::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -336,6 +337,8 @@ pub struct Identity {
     pub key_id: Arc<str>,
     /// The tenant, and the customer of a customer key.
     pub account: Account,
+    /// What the key may do.
+    pub scopes: Scopes,
     /// The key is refused from this instant on.
     pub expires_at: Option<Timestamp>,
     /// The business's configuration version at which this was read.

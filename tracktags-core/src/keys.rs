@@ -8,6 +8,7 @@
 //! Keeps `secrets-never-leave`: a plain key hides in `Debug` and is wiped on drop.
 
 use crate::accounts::{CustomerId, is_name};
+use crate::metrics::words;
 use rand::{CryptoRng, RngExt};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -244,5 +245,67 @@ impl KeyHasher {
 impl fmt::Debug for KeyHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHasher(…)")
+    }
+}
+words! {
+    /// What a business key may be made for.
+    KeyScope {
+        /// Read everything but secrets.
+        Read = "read",
+        /// Change everything but keys.
+        Write = "write",
+        /// Use the data plane.
+        Proxy = "proxy",
+        /// Make, replace and revoke keys.
+        Keys = "keys",
+    }
+}
+
+/// What a key may do: all that its kind may, or some of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// All that its kind may.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Only these; `None` for none at all.
+    pub fn only(scopes: impl IntoIterator<Item = KeyScope>) -> Option<Self> {
+        let bits = scopes.into_iter().fold(0, |bits, scope| bits | Self::bit(scope));
+        (bits != 0).then_some(Self(bits))
+    }
+
+    const fn bit(scope: KeyScope) -> u8 {
+        match scope {
+            KeyScope::Read => 1,
+            KeyScope::Write => 2,
+            KeyScope::Proxy => 4,
+            KeyScope::Keys => 8,
+        }
+    }
+
+    /// Whether this is among them.
+    #[must_use]
+    pub const fn allows(self, scope: KeyScope) -> bool {
+        self.0 & Self::bit(scope) != 0
+    }
+
+    /// Those that are among them, in order.
+    pub fn iter(self) -> impl Iterator<Item = KeyScope> {
+        KeyScope::ALL.iter().copied().filter(move |scope| self.allows(*scope))
+    }
+
+    /// As rows keep them: `None` is all, else words with commas between them.
+    #[must_use]
+    pub fn to_text(self) -> Option<String> {
+        (self != Self::ALL).then(|| self.iter().map(KeyScope::as_str).collect::<Vec<_>>().join(","))
+    }
+
+    /// What a row says; `None` where it makes no sense.
+    #[must_use]
+    pub fn from_text(text: Option<&str>) -> Option<Self> {
+        let Some(text) = text else { return Some(Self::ALL) };
+        let scopes: Option<Vec<_>> = text.split(',').map(KeyScope::from_word).collect();
+        Self::only(scopes?)
     }
 }

@@ -12,7 +12,7 @@ use crate::decide::MetricState;
 use crate::demand::Operation;
 use crate::error::{StoreError, UpstreamError};
 use crate::history::Hour;
-use crate::keys::{KeyHash, PlainKey};
+use crate::keys::{KeyHash, PlainKey, Scopes};
 use crate::limits::{Limit, Plan, Terms};
 pub use crate::lists::{Change, Page, PageRequest};
 pub use crate::records::{
@@ -150,6 +150,8 @@ pub struct NewKey {
     pub description: Option<String>,
     /// Refused from then on.
     pub expires_at: Option<Timestamp>,
+    /// What it may do.
+    pub scopes: Scopes,
 }
 
 /// A key just made: the only time it can be shown.
@@ -198,10 +200,14 @@ pub struct KeyRecord {
     pub hint: String,
     /// A note.
     pub description: Option<String>,
+    /// What it may do.
+    pub scopes: Scopes,
     /// When it was made.
     pub created_at: Timestamp,
     /// Refused from then on.
     pub expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute; what happened in the last seconds may be missing.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// What the store says of a key.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use tracktags_core::accounts::{BusinessId, CustomerId, MetricName};
 use tracktags_core::audit::Author;
 use tracktags_core::error::{Cause, StoreError};
+use tracktags_core::keys::Scopes;
 use tracktags_core::limits::{Action, Attachment, Operator};
 use tracktags_core::metrics::Units;
 use tracktags_core::traits::{KeyOwner, NewBusiness, NewKey, NewLimit, Store};
@@ -116,7 +117,8 @@ async fn make(store: &dyn Store) -> Result<Made, StoreError> {
         NewBusiness { business_name: "Demo".to_owned(), email: "demo@example.com".to_owned(), user_id: None };
     let business: BusinessId = store.create_business(Author::server(), business).await?.business_id;
     let customer = CustomerId::parse(CUSTOMER).map_err(broken)?;
-    let key = |owner| NewKey { owner, key_name: None, description: None, expires_at: None };
+    let key =
+        |owner| NewKey { owner, key_name: None, description: None, expires_at: None, scopes: Scopes::ALL };
     let business_key = store.create_key(Author::server(), key(KeyOwner::Business(business.clone()))).await?;
     let customer_key =
         store.create_key(Author::server(), key(KeyOwner::Customer(business.clone(), customer))).await?;

@@ -221,6 +221,28 @@ impl Form {
         None
     }
 
+    /// A list of distinct words, at least one.
+    pub(crate) fn word_list<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<Vec<T>> {
+        let value = self.take(name)?;
+        let mut found: Vec<(&str, T)> = Vec::new();
+        for item in value.as_array().into_iter().flatten() {
+            let word = words.iter().find(|(word, _)| item.as_str() == Some(word));
+            match word {
+                Some(word) if found.iter().all(|(known, _)| *known != word.0) => found.push(*word),
+                Some(_) | None => {
+                    found.clear();
+                    break;
+                }
+            }
+        }
+        if found.is_empty() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.problem(name, format!("must be a list of distinct words from {}", words.join(", ")));
+            return None;
+        }
+        Some(found.into_iter().map(|(_, value)| value).collect())
+    }
+
     /// One of several words.
     pub(crate) fn word<T>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T>
     where

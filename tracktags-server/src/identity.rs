@@ -10,6 +10,7 @@ use crate::frame::X_REQUEST_ID;
 use crate::lockout::{Tried, caller_address};
 use crate::request::{app_of, query_of, refuse_oversize, segment_of};
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::FutureExt;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use tracktags_core::accounts::{BusinessId, CustomerId, Identity};
 use tracktags_core::audit::{ActorKind, Author};
 use tracktags_core::error::Entity;
-use tracktags_core::keys::{KeyHash, ParsedKey};
+use tracktags_core::keys::{KeyHash, KeyScope, ParsedKey};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::Claim;
 
@@ -35,6 +36,12 @@ pub(crate) struct Business {
     /// As whom the trail knows this call.
     pub(crate) by: Author,
 }
+
+/// A business whose key may make, replace and revoke keys, or the admin for one.
+pub(crate) struct KeyKeeper(pub(crate) Business);
+
+/// Whoever holds a key, whatever it may do.
+pub(crate) struct Holder(pub(crate) Caller);
 
 /// Who may read usage: a business, a customer its own, or the admin for a business.
 pub(crate) struct Reader {
@@ -278,7 +285,27 @@ async fn admin(request: HttpRequest) -> Result<Admin, ApiError> {
     }
 }
 
+/// Refuses a key that was not made for this.
+fn in_scope(identity: &Identity, scope: KeyScope) -> Result<(), ApiError> {
+    if identity.scopes.allows(scope) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Code::Forbidden,
+        format!("This key was made without the scope `{scope}`; use another one."),
+    ))
+}
+
 async fn business(request: HttpRequest) -> Result<Business, ApiError> {
+    let scope = if request.method() == Method::GET { KeyScope::Read } else { KeyScope::Write };
+    business_for(request, scope).await
+}
+
+async fn keeper(request: HttpRequest) -> Result<KeyKeeper, ApiError> {
+    business_for(request, KeyScope::Keys).await.map(KeyKeeper)
+}
+
+async fn business_for(request: HttpRequest, scope: KeyScope) -> Result<Business, ApiError> {
     let app = app_of(&request)?;
     refuse_oversize(&request)?;
     match prove(&app, &request).await? {
@@ -288,6 +315,7 @@ async fn business(request: HttpRequest) -> Result<Business, ApiError> {
         Proof::Key(caller) if caller.identity.account.customer.is_some() => Err(forbidden(NOT_FOR_CUSTOMERS)),
         Proof::Key(caller) => {
             own_tenant(&request, &caller.identity.account.business)?;
+            in_scope(&caller.identity, scope)?;
             let by = caller.author(&request);
             Ok(Business { id: caller.identity.account.business.clone(), by })
         }
@@ -301,6 +329,7 @@ async fn reader(request: HttpRequest) -> Result<Reader, ApiError> {
         Proof::Admin => Ok(Reader { business: tenant_of_admin(&app, &request).await?, customer: None }),
         Proof::Key(caller) => {
             own_tenant(&request, &caller.identity.account.business)?;
+            in_scope(&caller.identity, KeyScope::Read)?;
             let own = &caller.identity.account;
             Ok(Reader { business: own.business.clone(), customer: own.customer.clone() })
         }
@@ -323,11 +352,18 @@ fn known_caller(request: &HttpRequest) -> Result<Option<Caller>, ApiError> {
         return Err(ApiError::invalid_key());
     }
     own_tenant(request, &identity.account.business)?;
+    in_scope(&identity, KeyScope::Proxy)?;
     note_expiry(request, &identity);
     Ok(Some(Caller { identity, hash, is_cached: true }))
 }
 
 async fn caller(request: HttpRequest) -> Result<Caller, ApiError> {
+    let Holder(caller) = holder(request).await?;
+    in_scope(&caller.identity, KeyScope::Proxy)?;
+    Ok(caller)
+}
+
+async fn holder(request: HttpRequest) -> Result<Holder, ApiError> {
     let app = app_of(&request)?;
     match prove(&app, &request).await? {
         Proof::Admin => {
@@ -335,7 +371,7 @@ async fn caller(request: HttpRequest) -> Result<Caller, ApiError> {
         }
         Proof::Key(caller) => {
             own_tenant(&request, &caller.identity.account.business)?;
-            Ok(caller)
+            Ok(Holder(caller))
         }
     }
 }
@@ -355,6 +391,8 @@ macro_rules! extractors {
 extractors! {
     Admin by admin;
     Business by business;
+    KeyKeeper by keeper;
+    Holder by holder;
     Reader by reader;
 }
 

@@ -6,7 +6,9 @@
 use crate::api::{accounts, admin, audit, history, keys, limits, metrics, usage};
 use crate::call::{envelope, query};
 use crate::error::{ApiError, Code};
-use crate::identity::{Admin, Anonymous, Business, BusinessCaller, Caller, Observer, Reader};
+use crate::identity::{
+    Admin, Anonymous, Business, BusinessCaller, Caller, Holder, KeyKeeper, Observer, Reader,
+};
 use crate::request::Input;
 use actix_web::http::Method;
 use actix_web::web;
@@ -89,29 +91,29 @@ table! {
         DELETE Business accounts::delete_customer;
     }
     "/api/v1/customers/{cid}/keys" | "/api/v1/businesses/{bid}/customers/{cid}/keys" => {
-        POST Business keys::create_for_customer;
+        POST KeyKeeper keys::create_for_customer;
         GET Business keys::list_of_customer;
     }
     "/api/v1/customers/{cid}/keys/{key}" | "/api/v1/businesses/{bid}/customers/{cid}/keys/{key}" => {
         GET Business keys::read_of_customer;
-        DELETE Business keys::revoke_of_customer;
+        DELETE KeyKeeper keys::revoke_of_customer;
     }
     "/api/v1/customers/{cid}/keys/{key}/rotate" | "/api/v1/businesses/{bid}/customers/{cid}/keys/{key}/rotate" => {
-        POST Business keys::rotate_of_customer;
+        POST KeyKeeper keys::rotate_of_customer;
     }
     "/api/v1/keys/self" => {
-        DELETE Caller keys::revoke_self;
+        DELETE Holder keys::revoke_self;
     }
     "/api/v1/keys" | "/api/v1/businesses/{bid}/keys" => {
-        POST Business keys::create;
+        POST KeyKeeper keys::create;
         GET Business keys::list;
     }
     "/api/v1/keys/{type}/{name}" | "/api/v1/businesses/{bid}/keys/{type}/{name}" => {
         GET Business keys::read;
-        DELETE Business keys::revoke;
+        DELETE KeyKeeper keys::revoke;
     }
     "/api/v1/keys/{type}/{name}/rotate" | "/api/v1/businesses/{bid}/keys/{type}/{name}/rotate" => {
-        POST Business keys::rotate;
+        POST KeyKeeper keys::rotate;
     }
     "/api/v1/settings" | "/api/v1/businesses/{bid}/settings" => {
         GET Business accounts::read_settings;

@@ -2,8 +2,10 @@
 //! version, so what is cached may be old but never decides wrongly.
 
 use quick_cache::sync::Cache;
-use std::sync::Arc;
-use tracktags_core::accounts::{Account, Identity};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tracktags_core::accounts::{Account, BusinessId, Identity};
 use tracktags_core::keys::KeyHash;
 use tracktags_core::limits::Terms;
 use tracktags_core::time::Timestamp;
@@ -12,29 +14,78 @@ use tracktags_core::time::Timestamp;
 const UNKNOWN_MAX: usize = 100_000;
 const UNKNOWN_SECONDS: i64 = 60;
 
+/// Uses that wait to be written at most; what comes beyond is not noted.
+const USES_WAITING_MAX: usize = 100_000;
+
+/// Keys that were used, each with the latest time, until they are written down.
+#[derive(Default)]
+pub(crate) struct KeyUses(Mutex<HashMap<Arc<str>, (BusinessId, Timestamp)>>);
+
+impl KeyUses {
+    fn note(&self, identity: &Identity, now: Timestamp) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < USES_WAITING_MAX {
+            waiting.insert(Arc::clone(&identity.key_id), (identity.account.business.clone(), now));
+        }
+    }
+
+    /// Takes out so many at most.
+    pub(crate) fn take(&self, count_max: usize) -> Vec<(Arc<str>, BusinessId, Timestamp)> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<_> = waiting.keys().take(count_max).cloned().collect();
+        let taken = keys.into_iter().filter_map(|key| {
+            let (business, at) = waiting.remove(&key)?;
+            Some((key, business, at))
+        });
+        taken.collect()
+    }
+}
+
+/// An identity, and the minute in which it was last asked for.
+struct Known {
+    identity: Arc<Identity>,
+    used: AtomicI64,
+}
+
+const fn minute_of(now: Timestamp) -> i64 {
+    now.as_seconds().div_euclid(60)
+}
+
 pub(crate) struct Caches {
-    identities: Cache<KeyHash, Arc<Identity>>,
+    identities: Cache<KeyHash, Arc<Known>>,
+    uses: Arc<KeyUses>,
     terms: Cache<Account, Arc<Terms>>,
     unknown: Cache<KeyHash, Timestamp>,
 }
 
 impl Caches {
-    pub(crate) fn new(entries_max: usize) -> Self {
+    pub(crate) fn new(entries_max: usize, uses: Arc<KeyUses>) -> Self {
         Self {
+            uses,
             identities: Cache::new(entries_max),
             terms: Cache::new(entries_max),
             unknown: Cache::new(UNKNOWN_MAX),
         }
     }
 
-    pub(crate) fn identity(&self, hash: &KeyHash) -> Option<Arc<Identity>> {
-        self.identities.get(hash)
+    pub(crate) fn identity(&self, hash: &KeyHash, now: Timestamp) -> Option<Arc<Identity>> {
+        let known = self.identities.get(hash)?;
+        let minute = minute_of(now);
+        if known.used.load(Ordering::Relaxed) != minute {
+            known.used.store(minute, Ordering::Relaxed);
+            self.uses.note(&known.identity, now);
+        }
+        Some(Arc::clone(&known.identity))
     }
 
     /// Takes in what was read of a key: whom it speaks for, or that nobody knows it.
-    pub(crate) fn note_identity(&self, hash: KeyHash, identity: Option<&Arc<Identity>>) {
+    pub(crate) fn note_identity(&self, hash: KeyHash, identity: Option<&Arc<Identity>>, now: Timestamp) {
         match identity {
-            Some(identity) => self.identities.insert(hash, Arc::clone(identity)),
+            Some(identity) => {
+                let used = AtomicI64::new(minute_of(now));
+                self.identities.insert(hash, Arc::new(Known { identity: Arc::clone(identity), used }));
+                self.uses.note(identity, now);
+            }
             None => {
                 self.identities.remove(&hash);
             }

@@ -80,6 +80,8 @@ pub(crate) struct KeyFacts<'a> {
     /// `None` for a business key; so the type is bound too.
     pub(crate) customer: Option<&'a CustomerId>,
     pub(crate) expires_at: Option<Timestamp>,
+    /// As the row has them.
+    pub(crate) scopes: Option<&'a str>,
 }
 
 /// What a row of the trail says: all that its proof binds together.
@@ -203,7 +205,7 @@ impl SubKeys {
     fn mac(&self, facts: &KeyFacts<'_>) -> blake3::Hash {
         let expires_at = facts.expires_at.map(|at| at.as_micros().to_le_bytes());
         let kind = if facts.customer.is_some() { "customer" } else { "business" };
-        let fields: [&[u8]; 6] = [
+        let mut fields: Vec<&[u8]> = vec![
             facts.id.as_bytes(),
             facts.hash,
             facts.business.as_str().as_bytes(),
@@ -211,6 +213,8 @@ impl SubKeys {
             kind.as_bytes(),
             expires_at.as_ref().map_or(&[], |at| at.as_slice()),
         ];
+        // A key that may do everything is proved as before there were scopes.
+        fields.extend(facts.scopes.map(str::as_bytes));
         bound(&self.row_mac, &fields)
     }
 
@@ -286,8 +290,14 @@ mod tests {
         let (business, customer) = (BusinessId::parse("b1").unwrap(), CustomerId::parse("c1").unwrap());
         let (other_business, other_customer) =
             (BusinessId::parse("b2").unwrap(), CustomerId::parse("c2").unwrap());
-        let facts =
-            |id, hash, business, customer, expires_at| KeyFacts { id, hash, business, customer, expires_at };
+        let facts = |id, hash, business, customer, expires_at| KeyFacts {
+            id,
+            hash,
+            business,
+            customer,
+            expires_at,
+            scopes: None,
+        };
         let at = Some(Timestamp::from_seconds(1));
         let mac = secrets(&[1]).row_mac(&facts("k", &[1; 32], &business, Some(&customer), at));
         for keys in [&[1][..], &[2, 1]] {

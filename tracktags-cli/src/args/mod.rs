@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
 use tracktags_core::accounts::{CUSTOMER_KEYS_MAX, Enforcement, TargetChoice};
+use tracktags_core::keys::KeyScope;
 use tracktags_core::limits::{Action, Operator};
 use tracktags_core::metrics::MetricType;
 use tracktags_core::time::{Timestamp, TimestampError};
@@ -305,6 +306,10 @@ pub(crate) enum Keys {
         /// Refused from then on, such as 2026-12-31T00:00:00Z.
         #[arg(long, value_name = "TIME")]
         expires_at: Option<Timestamp>,
+        /// What a key of the business may do; everything where nothing is said. May be given several times.
+        #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "customer",
+            value_parser = words(KeyScope::ALL.iter().map(|word| word.as_str())))]
+        scopes: Vec<String>,
     },
     /// List live keys
     List {

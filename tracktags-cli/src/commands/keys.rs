@@ -25,19 +25,20 @@ const CREATED: View = View::Record(&[
 ]);
 const KEYS: View = View::List {
     items: "keys",
-    columns: &["id", "key_name", "hint", "description", "created_at", "expires_at"],
+    columns: &["id", "key_name", "hint", "scopes", "created_at", "expires_at", "last_used_at"],
 };
 const REVOKED: View = View::Record(&["status", "key_id"]);
 
 /// `keys …`; `None` where no server is to be asked.
 pub(crate) fn keys(command: Keys, output: &mut Output<'_>) -> Result<Option<Call>, Failure> {
     Ok(Some(match command {
-        Keys::Create { customer, name, description, expires_at } => {
+        Keys::Create { customer, name, description, expires_at, scopes } => {
             let credentials = description.map(|description| json!({"description": description}));
             of_owner(Method::POST, customer.as_ref(), &[], CREATED).with([
                 ("key_name", name.map(Into::into)),
                 ("credentials", credentials),
                 ("expires_at", expires_at.map(|at| at.to_string().into())),
+                ("scopes", (!scopes.is_empty()).then(|| json!(scopes))),
             ])
         }
         Keys::List { customer, page } => of_owner(Method::GET, customer.as_ref(), &[], KEYS).page(page),

@@ -47,6 +47,11 @@ fn customers_and_keys_are_asked_for_as_the_api_reads_it() {
             json!({"key_name": "n", "credentials": {"description": "d"}}),
         ),
         (&["keys", "create"], "POST /api/v1/keys", json!({})),
+        (
+            &["keys", "create", "--scope", "read", "--scope", "proxy"],
+            "POST /api/v1/keys",
+            json!({"scopes": ["read", "proxy"]}),
+        ),
         (&["keys", "list"], "GET /api/v1/keys", Value::Null),
         (
             &["keys", "rotate", "k", "--customer", "c", "--grace-seconds", "60"],

@@ -1,17 +1,17 @@
 //! Keys of businesses and customers: made (and shown once), listed, read, replaced, revoked.
 
 use super::accounts::customer_in_path;
-use super::{Answer, Shape, shape};
+use super::{Answer, Shape, shape, words_of};
 use crate::error::ApiError;
 use crate::form::{Form, set};
-use crate::identity::{Business, Caller};
+use crate::identity::{Business, Holder, KeyKeeper};
 use crate::lists::List;
 use crate::request::Input;
 use actix_web::HttpResponse;
-use serde_json::{Value, json};
 use tracktags_core::accounts::{BusinessId, CustomerId};
 use tracktags_core::audit::Author;
 use tracktags_core::error::Entity;
+use tracktags_core::keys::{KeyScope, Scopes};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Rotation};
 
@@ -32,11 +32,11 @@ fn shown(key: KeyRecord) -> Shape {
         "is_active": key.is_active,
         "hint": key.hint,
         "description": key.description,
-        // Every business key may do all of it; a customer's key has none of these.
-        "scopes": if is_customers { json!([]) } else { json!(["read", "write", "proxy", "keys"]) },
+        // A customer's key has none of these.
+        "scopes": if is_customers { Vec::new() } else { key.scopes.iter().collect::<Vec<_>>() },
         "created_at": key.created_at,
         "expires_at": key.expires_at,
-        "last_used_at": Value::Null,
+        "last_used_at": key.last_used_at,
     }
 }
 
@@ -57,6 +57,7 @@ fn new_key(form: &mut Form, input: &Input, owner: KeyOwner, key_type: &str, name
         key_name: form.optional_text("key_name", 1..=name_chars_max),
         description: form.string_in_object("credentials", "description", 0..=DESCRIPTION_CHARS_MAX),
         expires_at: end_of(form, input),
+        scopes: Scopes::ALL,
     }
 }
 
@@ -92,7 +93,7 @@ async fn make(input: &Input, by: Author, new: NewKey) -> Answer {
 }
 
 /// `POST …/customers/{cid}/keys`
-pub(crate) async fn create_for_customer(business: Business, mut input: Input) -> Answer {
+pub(crate) async fn create_for_customer(KeyKeeper(business): KeyKeeper, mut input: Input) -> Answer {
     let mut form = input.form().await?;
     // An unknown customer is created, so an id against the grammar is a bad request here.
     let customer = CustomerId::parse(&input.segment("cid"));
@@ -104,9 +105,16 @@ pub(crate) async fn create_for_customer(business: Business, mut input: Input) ->
 }
 
 /// `POST …/keys`
-pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
+pub(crate) async fn create(KeyKeeper(business): KeyKeeper, mut input: Input) -> Answer {
     let mut form = input.form().await?;
-    let new = new_key(&mut form, &input, KeyOwner::Business(business.id), BUSINESS_TYPE, 50);
+    let mut new = new_key(&mut form, &input, KeyOwner::Business(business.id), BUSINESS_TYPE, 50);
+    if let Some(scopes) = form.word_list("scopes", words_of!(KeyScope)) {
+        new.scopes = if scopes.len() == KeyScope::ALL.len() {
+            Scopes::ALL
+        } else {
+            Scopes::only(scopes).unwrap_or(Scopes::ALL)
+        };
+    }
     form.finish()?;
     make(&input, business.by, new).await
 }
@@ -124,7 +132,7 @@ async fn rotate_key(mut input: Input, by: Author, owner: KeyOwner, key: String) 
 }
 
 /// `POST …/keys/{type}/{name}/rotate`
-pub(crate) async fn rotate(business: Business, input: Input) -> Answer {
+pub(crate) async fn rotate(KeyKeeper(business): KeyKeeper, input: Input) -> Answer {
     let by = business.by;
     let owner = owner_by_type(business.id, &input)?;
     let key = input.segment("name");
@@ -132,7 +140,7 @@ pub(crate) async fn rotate(business: Business, input: Input) -> Answer {
 }
 
 /// `POST …/customers/{cid}/keys/{key}/rotate`
-pub(crate) async fn rotate_of_customer(business: Business, input: Input) -> Answer {
+pub(crate) async fn rotate_of_customer(KeyKeeper(business): KeyKeeper, input: Input) -> Answer {
     let by = business.by;
     let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
     let key = input.segment("key");
@@ -171,7 +179,7 @@ pub(crate) async fn read(business: Business, input: Input) -> Answer {
 }
 
 /// `DELETE …/keys/{type}/{name}`
-pub(crate) async fn revoke(business: Business, input: Input) -> Answer {
+pub(crate) async fn revoke(KeyKeeper(business): KeyKeeper, input: Input) -> Answer {
     let owner = owner_by_type(business.id, &input)?;
     let key = input.app.store.revoke_key(business.by, owner, input.segment("name")).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
@@ -185,14 +193,14 @@ pub(crate) async fn read_of_customer(business: Business, input: Input) -> Answer
 }
 
 /// `DELETE …/customers/{cid}/keys/{key}`
-pub(crate) async fn revoke_of_customer(business: Business, input: Input) -> Answer {
+pub(crate) async fn revoke_of_customer(KeyKeeper(business): KeyKeeper, input: Input) -> Answer {
     let owner = KeyOwner::Customer(business.id, customer_in_path(&input)?);
     let key = input.app.store.revoke_key(business.by, owner, input.segment("key")).await?;
     Ok(HttpResponse::Ok().json(shape! {"status": "revoked", "key_id": key.id}))
 }
 
 /// `DELETE /api/v1/keys/self`: the key that was sent.
-pub(crate) async fn revoke_self(caller: Caller, input: Input) -> Answer {
+pub(crate) async fn revoke_self(Holder(caller): Holder, input: Input) -> Answer {
     let account = caller.identity.account.clone();
     let owner = match account.customer {
         Some(customer) => KeyOwner::Customer(account.business, customer),

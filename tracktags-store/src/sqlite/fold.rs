@@ -26,6 +26,8 @@ const PRUNE_CHUNK: i64 = 512;
 /// Ledger rows read at once at start.
 const TAIL_CHUNK: i64 = 4_096;
 /// Between two looks at what may be pruned.
+/// Uses of keys written down at once.
+const USES_CHUNK: usize = 1_000;
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// Between two measurements of the ledger's size, which reads all of it.
 const MEASURE_EVERY: Duration = Duration::from_secs(600);
@@ -237,6 +239,7 @@ impl Writer {
         let ledger_seconds = self.limits.ledger_retention_seconds;
         self.in_unsynced_transaction(|writer| {
             let pruned = usage::prune(&mut writer.conn, folded_to, before, PRUNE_CHUNK)?;
+            super::keys::note_uses(&mut writer.conn, &writer.uses.take(USES_CHUNK))?;
             // What SQL changed is written down before it is forgotten.
             if !super::audit::sweep(&mut writer.conn, &writer.secrets)? {
                 super::changes::prune_changes(&mut writer.conn, now)?;

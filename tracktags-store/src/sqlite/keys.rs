@@ -6,15 +6,16 @@
 use super::accounts;
 use super::error::store_error;
 use super::rows::{page_of, page_rows, read_time, time_or_start, time_text};
-use super::schema::{business_keys, customer_keys};
+use super::schema::{business_keys, customer_keys, key_uses};
 use crate::secrets::{KeyFacts, Secrets};
 use diesel::prelude::*;
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
+use std::sync::Arc;
 use tracktags_core::accounts::{BusinessId, CustomerId};
 use tracktags_core::error::{Conflict, Entity, StoreError};
-use tracktags_core::keys::{KeyHash, PlainKey};
+use tracktags_core::keys::{KeyHash, PlainKey, Scopes};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Page, PageRequest};
 
@@ -32,6 +33,7 @@ pub(crate) struct KeyRow {
     pub(super) slot: Option<i64>,
     created_at: String,
     pub(super) expires_at: Option<String>,
+    pub(super) scopes: Option<String>,
 }
 
 impl KeyRow {
@@ -51,8 +53,11 @@ impl KeyRow {
             },
             hint: self.hint,
             description: self.description,
+            // A row that makes no sense here proves nothing either.
+            scopes: Scopes::from_text(self.scopes.as_deref()).unwrap_or(Scopes::ALL),
             created_at: time_or_start(&self.created_at),
             expires_at: self.expires_at.as_deref().map(time_or_start),
+            last_used_at: None,
         }
     }
 }
@@ -68,6 +73,7 @@ macro_rules! key_columns {
             $table::slot,
             $table::created_at,
             $table::expires_at,
+            $table::scopes,
         )
     };
 }
@@ -136,7 +142,7 @@ pub(crate) fn create_key(
     secrets: &Secrets,
     key: NewKey,
 ) -> Result<CreatedKey, StoreError> {
-    let NewKey { owner, key_name, description, expires_at } = key;
+    let NewKey { owner, key_name, description, expires_at, scopes } = key;
     match &owner {
         KeyOwner::Business(business) => accounts::require_business(conn, business)?,
         KeyOwner::Customer(business, customer) => accounts::ensure_customer(conn, now, business, customer)?,
@@ -155,7 +161,7 @@ pub(crate) fn create_key(
     {
         return Err(StoreError::conflict(Entity::Key, Conflict::KeyNameTaken, other.id.clone()));
     }
-    make(conn, now, secrets, NewKey { owner, key_name, description, expires_at }, slot)
+    make(conn, now, secrets, NewKey { owner, key_name, description, expires_at, scopes }, slot)
 }
 
 /// A slot that none of these rows holds; `None` where the owner has as many keys as it may.
@@ -184,7 +190,7 @@ pub(super) fn make(
     key: NewKey,
     slot: i64,
 ) -> Result<CreatedKey, StoreError> {
-    let NewKey { owner, key_name, description, expires_at } = key;
+    let NewKey { owner, key_name, description, expires_at, scopes } = key;
     let mut rng = StdRng::try_from_rng(&mut SysRng).map_err(|error| StoreError::Backend(Box::new(error)))?;
     let id = format!("key_{:032x}", rng.random::<u128>());
     let key_name = key_name.unwrap_or_else(|| id.clone());
@@ -195,7 +201,9 @@ pub(super) fn make(
         }
     };
     let hash = secrets.hasher().hash(plain.expose());
-    let facts = KeyFacts { id: &id, hash: hash.as_bytes(), business, customer, expires_at };
+    let text = scopes.to_text();
+    let facts =
+        KeyFacts { id: &id, hash: hash.as_bytes(), business, customer, expires_at, scopes: text.as_deref() };
     let row_mac = secrets.row_mac(&facts);
     let record = KeyRecord {
         id: id.clone(),
@@ -204,8 +212,10 @@ pub(super) fn make(
         is_active: expires_at.is_none_or(|at| now < at),
         hint: plain.hint(),
         description,
+        scopes,
         created_at: now,
         expires_at,
+        last_used_at: None,
     };
     insert(conn, &owner, &record, hash.as_bytes(), secrets.hash_alg(), &row_mac, Some(slot))?;
     Ok(CreatedKey { plain, record })
@@ -221,6 +231,7 @@ pub(super) fn insert(
     slot: Option<i64>,
 ) -> Result<(), StoreError> {
     let (created_at, expires_at) = (time_text(record.created_at), record.expires_at.map(time_text));
+    let scopes = record.scopes.to_text();
     macro_rules! values {
         ($table:ident, $business:expr) => {
             (
@@ -235,6 +246,7 @@ pub(super) fn insert(
                 $table::slot.eq(slot),
                 $table::created_at.eq(&created_at),
                 $table::expires_at.eq(expires_at.as_deref()),
+                $table::scopes.eq(scopes.as_deref()),
             )
         };
     }
@@ -311,7 +323,11 @@ pub(crate) fn keys(
     require_owner(conn, owner)?;
     let rows = standing(conn, owner, page.after.unwrap_or(0), page_rows(page))?;
     let live = |row: KeyRow| row.is_live(now).then(|| row.record(owner, now));
-    Ok(page_of(rows, page, |row| row.seq, live))
+    let mut page = page_of(rows, page, |row| row.seq, live);
+    for record in &mut page.items {
+        record.last_used_at = last_use(conn, &record.id)?;
+    }
+    Ok(page)
 }
 
 /// The one live row of this id, else of this name.
@@ -340,7 +356,9 @@ pub(crate) fn key(
     owner: &KeyOwner,
     id_or_name: &str,
 ) -> Result<KeyRecord, StoreError> {
-    Ok(find(conn, now, owner, id_or_name)?.record(owner, now))
+    let mut record = find(conn, now, owner, id_or_name)?.record(owner, now);
+    record.last_used_at = last_use(conn, &record.id)?;
+    Ok(record)
 }
 
 /// Revokes a live key for good.
@@ -395,6 +413,7 @@ pub(crate) struct ClaimRow {
     pub(crate) row_mac: Option<Vec<u8>>,
     pub(crate) expires_at: Option<String>,
     pub(crate) revoked_at: Option<String>,
+    pub(crate) scopes: Option<String>,
 }
 
 /// The row of a hash among the keys of businesses or of customers.
@@ -415,6 +434,7 @@ pub(crate) fn claim(
                 customer_keys::row_mac,
                 customer_keys::expires_at,
                 customer_keys::revoked_at,
+                customer_keys::scopes,
             ))
             .get_result(conn)
     } else {
@@ -428,6 +448,7 @@ pub(crate) fn claim(
                 business_keys::row_mac,
                 business_keys::expires_at,
                 business_keys::revoked_at,
+                business_keys::scopes,
             ))
             .get_result(conn)
     };
@@ -439,4 +460,25 @@ pub(crate) fn owner_of(row: &ClaimRow) -> Option<(BusinessId, Option<CustomerId>
     let business = BusinessId::parse(&row.business_id).ok()?;
     let customer = row.customer_id.as_deref().map(CustomerId::parse).transpose().ok()?;
     Some((business, customer))
+}
+
+fn last_use(conn: &mut SqliteConnection, id: &str) -> Result<Option<Timestamp>, StoreError> {
+    let used = key_uses::table.find(id).select(key_uses::last_used_at).get_result::<String>(conn).optional();
+    Ok(used.map_err(store_error)?.as_deref().and_then(read_time))
+}
+
+/// Writes down when keys were used.
+pub(crate) fn note_uses(
+    conn: &mut SqliteConnection,
+    uses: &[(Arc<str>, BusinessId, Timestamp)],
+) -> Result<(), StoreError> {
+    for (key, business, at) in uses {
+        let row = (
+            key_uses::key_id.eq(&**key),
+            key_uses::business_id.eq(business.as_str()),
+            key_uses::last_used_at.eq(time_text(*at)),
+        );
+        diesel::replace_into(key_uses::table).values(row).execute(conn).map_err(store_error)?;
+    }
+    Ok(())
 }

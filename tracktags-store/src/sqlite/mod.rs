@@ -44,7 +44,7 @@ mod versions;
 mod writer;
 
 use crate::admission::{Admission, Holds, Queue};
-use crate::cache::Caches;
+use crate::cache::{Caches, KeyUses};
 use crate::health::{Condition, Health};
 use crate::secrets::Secrets;
 use crate::{Node, OpenError, OpenOptions};
@@ -124,9 +124,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let deployment = migrate::identify_database(&mut conn, &secrets)?;
     let position = usage::position(&mut conn).map_err(OpenError::Database)?;
     if !position.clean_stop {
-        tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");
-        connection::quick_check(&mut conn, CHECKED_TABLES).map_err(to_open_error)?;
-        note_unclean_stop(&mut conn, &secrets, options.clock.now()).map_err(to_open_error)?;
+        after_unclean_stop(&mut conn, &secrets, options.clock.now()).map_err(to_open_error)?;
     }
     usage::set_clean_stop(&mut conn, false).map_err(to_open_error)?;
     let condition = Arc::new(Mutex::new(Condition::default()));
@@ -136,6 +134,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let data_version = connection::data_version(&mut conn).map_err(to_open_error)?;
     let now = instant();
     let wal_in_use = Arc::new(AtomicU64::new(0));
+    let uses = Arc::new(KeyUses::default());
     let mut writer = writer::Writer {
         conn,
         path: path.to_owned(),
@@ -155,6 +154,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         folding: fold::Folding::new(sorter, position.folded_to, now),
         condition: Arc::clone(&condition),
         wal_in_use: Arc::clone(&wal_in_use),
+        uses: Arc::clone(&uses),
         store_failed: false,
         latest: Timestamp::from_micros(0),
         slot: writer::Slotting::new(now),
@@ -171,7 +171,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         jobs,
         readers: connection::Readers::open(path)?,
         identify: identify::Lane::start(path, secrets.clone())?,
-        caches: Caches::new(options.limits.cache_entries_max),
+        caches: Caches::new(options.limits.cache_entries_max, uses),
         secrets: secrets.clone(),
         clock: options.clock,
         admission: admission.clone(),
@@ -187,12 +187,15 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     })
 }
 
-/// What was open when the last run ended: at most so many calls were in flight, all of them counted.
-fn note_unclean_stop(
+/// Looks for damage, and notes what was open when the last run ended: at most so many calls were in flight, all of them
+/// counted.
+fn after_unclean_stop(
     conn: &mut SqliteConnection,
     secrets: &Secrets,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");
+    connection::quick_check(conn, CHECKED_TABLES)?;
     let Some(last) = usage::last_row(conn)? else { return Ok(()) };
     let open = serde_json::json!({"open_calls": last.open_calls, "open_units": last.open_units});
     let event = Event {

@@ -17,7 +17,7 @@ const STEP_ROWS: i64 = 256;
 
 /// Tables with what businesses have, in the order in which it goes; each with the columns that name a row. What
 /// belongs to a row goes before it.
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 10] = [
     ("customer_keys", "seq"),
     ("business_keys", "seq"),
     ("plan_limits", "seq"),
@@ -26,6 +26,7 @@ const TABLES: [(&str, &str); 9] = [
     ("metrics", "seq"),
     ("usage_history", "(business_id, customer_id, metric_name, bucket)"),
     ("counters", "(business_id, customer_id, metric_name)"),
+    ("key_uses", "key_id"),
     ("audit_logs", "id"),
 ];
 

@@ -8,6 +8,7 @@ use super::rows::read_time;
 use crate::secrets::{KeyFacts, Secrets};
 use diesel::SqliteConnection;
 use tracktags_core::error::{Conflict, Entity, StoreError};
+use tracktags_core::keys::Scopes;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{KeyOwner, NewKey, RotatedKey, Rotation};
 
@@ -44,7 +45,9 @@ pub(crate) fn rotate_key(
     };
     let key_name = Some(old.key_name.clone()).filter(|name| *name != old.id && !bears(name));
     let description = old.description.clone();
-    let new = NewKey { owner, key_name, description, expires_at: rotation.expires_at };
+    let scopes =
+        Scopes::from_text(old.scopes.as_deref()).ok_or(StoreError::Corrupt("a key's scopes".to_owned()))?;
+    let new = NewKey { owner, key_name, description, expires_at: rotation.expires_at, scopes };
     let created = keys::make(conn, now, secrets, new, slot)?;
     Ok(RotatedKey { created, replaces: old.id, old_expires_at: ends_at })
 }
@@ -68,7 +71,14 @@ fn end_at(
         KeyOwner::Customer(business, customer) => (business, Some(customer)),
     };
     let (hash, hash_alg) = keys::taken_out(conn, owner, old.seq)?;
-    let facts = KeyFacts { id: &old.id, hash: &hash, business, customer, expires_at: Some(ends_at) };
+    let facts = KeyFacts {
+        id: &old.id,
+        hash: &hash,
+        business,
+        customer,
+        expires_at: Some(ends_at),
+        scopes: old.scopes.as_deref(),
+    };
     let mac = secrets.row_mac(&facts);
     let mut record = old.clone().record(owner, ends_at);
     record.expires_at = Some(ends_at);

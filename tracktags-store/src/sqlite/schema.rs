@@ -87,6 +87,7 @@ diesel::table! {
         created_at -> Text,
         expires_at -> Nullable<Text>,
         revoked_at -> Nullable<Text>,
+        scopes -> Nullable<Text>,
     }
 }
 
@@ -106,6 +107,7 @@ diesel::table! {
         created_at -> Text,
         expires_at -> Nullable<Text>,
         revoked_at -> Nullable<Text>,
+        scopes -> Nullable<Text>,
     }
 }
 
@@ -173,6 +175,14 @@ diesel::table! {
         change_first -> Nullable<BigInt>,
         change_last -> Nullable<BigInt>,
         row_mac -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    key_uses (key_id) {
+        key_id -> Text,
+        business_id -> Text,
+        last_used_at -> Text,
     }
 }
 // ---- configuration: end ----

@@ -128,13 +128,13 @@ impl Ledger for SqliteStore {
 
 impl KeyStore for SqliteStore {
     fn cached_identity(&self, hash: &KeyHash) -> Option<Arc<Identity>> {
-        self.caches.identity(hash)
+        self.caches.identity(hash, self.clock.now())
     }
 
     fn identify(&self, hash: KeyHash, claimed: Option<CustomerId>) -> StoreFuture<'_, Claim> {
         Box::pin(async move {
             let now = self.clock.now();
-            let found = if self.caches.identity(&hash).is_some() {
+            let found = if self.caches.identity(&hash, now).is_some() {
                 let secrets = self.secrets.clone();
                 let read = move |conn: &mut _| terms::identify(conn, now, &secrets, hash, claimed.as_ref());
                 self.readers
@@ -147,8 +147,8 @@ impl KeyStore for SqliteStore {
                 self.identify.look(hash, claimed, now).await?
             };
             match &found {
-                Claim::Proved(identity) => self.caches.note_identity(hash, Some(identity)),
-                Claim::Refused => self.caches.note_identity(hash, None),
+                Claim::Proved(identity) => self.caches.note_identity(hash, Some(identity), now),
+                Claim::Refused => self.caches.note_identity(hash, None, now),
                 Claim::Unknown => self.caches.note_unknown(hash, now),
             }
             Ok(found)
@@ -216,7 +216,7 @@ impl TermsStore for SqliteStore {
                 })
                 .await?;
             let (identity, terms) = (identity.map(Arc::new), terms.map(Arc::new));
-            self.caches.note_identity(hash, identity.as_ref());
+            self.caches.note_identity(hash, identity.as_ref(), now);
             self.caches.note_terms(&account, terms.as_ref());
             Ok(identity.map(|identity| (identity, terms)))
         })

@@ -15,7 +15,7 @@ use crate::secrets::{KeyFacts, Secrets, is_hash};
 use diesel::SqliteConnection;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, Identity, MetricName};
 use tracktags_core::error::StoreError;
-use tracktags_core::keys::KeyHash;
+use tracktags_core::keys::{KeyHash, Scopes};
 use tracktags_core::limits::{Attachment, Limit, LimitSet, Terms};
 use tracktags_core::metrics::{Metric, Units};
 use tracktags_core::time::Timestamp;
@@ -32,6 +32,7 @@ pub(crate) fn identify(
 ) -> Result<Option<Identity>, StoreError> {
     let Some(row) = claim(conn, &hash, claimed.is_some())? else { return Ok(None) };
     let Some((business, customer, expires_at)) = proved(&row, secrets, &hash) else { return Ok(None) };
+    let Some(scopes) = Scopes::from_text(row.scopes.as_deref()) else { return Ok(None) };
     let lives =
         row.revoked_at.is_none() && expires_at.is_none_or(|at| now < at) && customer.as_ref() == claimed;
     if !lives || find_settings(conn, &business)?.is_none() {
@@ -44,7 +45,7 @@ pub(crate) fn identify(
     }
     let version = version(conn, &business)?;
     let account = Account { business, customer };
-    Ok(Some(Identity { key_id: row.id.into(), account, expires_at, version }))
+    Ok(Some(Identity { key_id: row.id.into(), account, scopes, expires_at, version }))
 }
 
 /// What the row says, if it is a row of ours.
@@ -64,6 +65,7 @@ fn proved(
         business: &business,
         customer: customer.as_ref(),
         expires_at,
+        scopes: row.scopes.as_deref(),
     };
     let proved = is_hash(&row.key_hash, hash) && secrets.proves(row.row_mac.as_deref()?, &facts);
     proved.then_some((business, customer, expires_at))

@@ -17,7 +17,7 @@ mod limits_tests;
 mod triggers_tests;
 
 /// The migrations that make configuration: up and down.
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     (
         include_str!("../../migrations/sqlite/00000000000001_configuration/up.sql"),
         include_str!("../../migrations/sqlite/00000000000001_configuration/down.sql"),
@@ -37,6 +37,10 @@ const MIGRATIONS: [(&str, &str); 5] = [
     (
         include_str!("../../migrations/sqlite/00000000000006_subscriptions/up.sql"),
         include_str!("../../migrations/sqlite/00000000000006_subscriptions/down.sql"),
+    ),
+    (
+        include_str!("../../migrations/sqlite/00000000000007_key_scopes/up.sql"),
+        include_str!("../../migrations/sqlite/00000000000007_key_scopes/down.sql"),
     ),
 ];
 

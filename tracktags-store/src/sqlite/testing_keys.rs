@@ -7,6 +7,7 @@ use crate::sqlite::{keys, rotate, terms};
 use tracktags_core::accounts::Identity;
 use tracktags_core::error::{Conflict, StoreError};
 use tracktags_core::keys::KeyHash;
+use tracktags_core::keys::Scopes;
 use tracktags_core::traits::{
     CreatedKey, CustomerFields, KeyOwner, NewKey, PageRequest, RotatedKey, Rotation,
 };
@@ -22,7 +23,7 @@ fn of_business() -> KeyOwner {
 }
 
 fn new(owner: KeyOwner) -> NewKey {
-    NewKey { owner, key_name: None, description: None, expires_at: None }
+    NewKey { owner, key_name: None, description: None, expires_at: None, scopes: Scopes::ALL }
 }
 
 fn make(conn: &mut SqliteConnection, owner: KeyOwner) -> CreatedKey {

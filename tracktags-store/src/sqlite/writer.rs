@@ -10,6 +10,7 @@ use super::live::Live;
 use super::usage;
 use super::versions::VersionTable;
 use crate::admission::{Holds, Queue, Taking};
+use crate::cache::KeyUses;
 use crate::health::{Alert, Condition};
 use crate::ledger::Packed;
 use crate::secrets::Secrets;
@@ -65,6 +66,8 @@ pub(super) struct Writer {
     pub(super) condition: Arc<Mutex<Condition>>,
     /// Bytes of the write-ahead log in use, as last measured.
     pub(super) wal_in_use: Arc<AtomicU64>,
+    /// Keys used, to be written down.
+    pub(super) uses: Arc<KeyUses>,
     pub(super) store_failed: bool,
     pub(super) latest: Timestamp,
     pub(super) slot: Slotting,

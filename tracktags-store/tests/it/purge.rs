@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use tracktags_core::accounts::Business;
 use tracktags_core::audit::Author;
+use tracktags_core::keys::Scopes;
 use tracktags_core::limits::Attachment;
 use tracktags_core::traits::{CustomerFields, KeyOwner, NewKey, NewLimit, PlanFields};
 use tracktags_core::{Action, BusinessId, CustomerId, Demand, Operator, Period, Units};
@@ -47,7 +48,7 @@ async fn fill(node: &Node, business: &Business) {
         .await
         .unwrap();
     for owner in [KeyOwner::Business(id.clone()), KeyOwner::Customer(id.clone(), customer)] {
-        let key = NewKey { owner, key_name: None, description: None, expires_at: None };
+        let key = NewKey { owner, key_name: None, description: None, expires_at: None, scopes: Scopes::ALL };
         let _key = store.create_key(Author::server(), key).await.unwrap();
     }
     let wanted = limit("api_calls", 1_000, Period::Monthly);
