@@ -14,6 +14,7 @@ mod guide;
 mod history;
 mod house_rules;
 mod json;
+mod meters;
 mod metrics;
 mod query;
 mod roles;

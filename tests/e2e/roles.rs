@@ -34,8 +34,8 @@ fn expected(operation: &Operation, role: Role) -> Option<&'static str> {
     match (operation.who, role) {
         ("Anonymous" | "Observer", _) => None,
         (_, Role::Nobody) => Some("unauthorized"),
-        ("Admin", Role::Admin) => None,
-        ("Admin", _) => Some("forbidden"),
+        ("Admin" | "Scraper", Role::Admin) => None,
+        ("Admin" | "Scraper", _) => Some("forbidden"),
         ("Business" | "KeyKeeper" | "BusinessCaller", Role::Customer) => Some("forbidden"),
         ("Caller" | "Holder" | "BusinessCaller", Role::Admin) => Some("forbidden"),
         ("Business" | "KeyKeeper" | "Reader", Role::Admin) if !names_business => Some("business_required"),

@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Secret};
 use crate::lockout::Lockout;
+use crate::meters::Meters;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     calls: Arc<CallTable>,
     /// Empty but for `--demo`.
     pub(crate) demo_keys: Vec<DemoKey>,
+    pub(crate) meters: Meters,
     draining: AtomicBool,
     node: Mutex<Option<Node>>,
 }
@@ -114,6 +116,7 @@ impl Shared {
             lockout: Lockout::new(config.lockout),
             calls: Arc::new(CallTable::new(config.proxy.customer_calls_max)),
             demo_keys,
+            meters: Meters::new(&node),
             draining: AtomicBool::new(false),
             node: Mutex::new(Some(node)),
             config,
@@ -124,6 +127,22 @@ impl Shared {
     pub(crate) fn meant_key<'a>(&'a self, sent: &'a str) -> &'a str {
         let demo = self.demo_keys.iter().find(|key| key.printed == sent);
         demo.map_or(sent, |key| key.real.expose())
+    }
+
+    /// Operations that wait for a batch.
+    pub(crate) fn waiting(&self) -> u64 {
+        u64::try_from(self.admission.waiting()).unwrap_or(u64::MAX)
+    }
+
+    /// Calls and units admitted and not settled.
+    pub(crate) fn open(&self) -> (u64, u64) {
+        self.admission.open()
+    }
+
+    /// The write-ahead log in use.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.as_ref().map_or(0, Node::wal_bytes)
     }
 
     /// Whether the server is about to end.

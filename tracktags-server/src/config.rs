@@ -60,6 +60,8 @@ pub struct ServerConfig {
     pub public_url: Option<Url>,
     /// Proxies in front that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether everyone may read what the server measures.
+    pub metrics_public: bool,
     /// Connections at once.
     pub connections_max: usize,
     /// How long an idle connection is kept.

@@ -18,6 +18,8 @@ pub(crate) static X_STATUS: HeaderName = HeaderName::from_static("x-tracktags-st
 static X_KEY_EXPIRES: HeaderName = HeaderName::from_static("x-tracktags-key-expires");
 
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// What the data plane says of a call it did not refuse otherwise.
+const DECISIONS: [&str; 3] = ["allowed", "denied", "failed"];
 const DATA_PLANE: &[&str] = &["/api/v1/proxy", "/api/v1/check", "/api/v1/track"];
 
 /// The id of a request: the caller's own where it is acceptable, else one that is put in its place.
@@ -71,7 +73,10 @@ where
                 response
             }
         };
-        finish(&mut response, &id);
+        let (plane, decision) = finish(&mut response, &id);
+        if let Some(app) = &app {
+            app.meters.note_answer(&response, plane, decision);
+        }
         if app.is_some_and(|app| app.is_draining()) {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -88,23 +93,31 @@ fn head_bytes(request: &ServiceRequest) -> usize {
     fields.fold(line, |sum, field| sum.saturating_add(field).saturating_add(4))
 }
 
-fn finish<B>(response: &mut ServiceResponse<B>, id: &HeaderValue) {
+/// Completes the head. Hands back the route where it is one of the data plane, and the word for what it decided.
+fn finish<B>(response: &mut ServiceResponse<B>, id: &HeaderValue) -> (Option<&'static str>, &'static str) {
     log_fault(response, id);
     let path = response.request().path();
     let is_api = path.starts_with("/api") || path.starts_with("/admin");
-    let is_data_plane = DATA_PLANE.contains(&path);
+    let plane = DATA_PLANE.iter().copied().find(|route| *route == path);
     let expires = response.request().extensions().get::<KeyExpires>().copied();
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID.clone(), id.clone());
     if is_api {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if is_data_plane && !headers.contains_key(&X_STATUS) {
-        headers.insert(X_STATUS.clone(), HeaderValue::from_static("error"));
+    let mut decision = "";
+    if plane.is_some() {
+        let said = headers.get(&X_STATUS).map(HeaderValue::as_bytes);
+        let word = DECISIONS.into_iter().find(|word| said == Some(word.as_bytes()));
+        decision = word.unwrap_or("error");
+        if said.is_none() {
+            headers.insert(X_STATUS.clone(), HeaderValue::from_static("error"));
+        }
     }
     if let Some(Ok(expires)) = expires.map(|KeyExpires(at)| HeaderValue::from_str(&at.to_string())) {
         headers.insert(X_KEY_EXPIRES.clone(), expires);
     }
+    (plane, decision)
 }
 
 /// Logs, once, what a 5xx came from. It is never sent.

@@ -61,6 +61,9 @@ pub(crate) struct Caller {
 /// A business on the data plane.
 pub(crate) struct BusinessCaller(pub(crate) Caller);
 
+/// Who may read what the server measures: the admin, or everyone where it is configured so.
+pub(crate) struct Scraper;
+
 /// Anyone; the admin may see more.
 pub(crate) struct Observer {
     pub(crate) is_admin: bool,
@@ -296,6 +299,13 @@ fn in_scope(identity: &Identity, scope: KeyScope) -> Result<(), ApiError> {
     ))
 }
 
+async fn scraper(request: HttpRequest) -> Result<Scraper, ApiError> {
+    if app_of(&request)?.config.server.metrics_public {
+        return Ok(Scraper);
+    }
+    admin(request).await.map(|_| Scraper)
+}
+
 async fn business(request: HttpRequest) -> Result<Business, ApiError> {
     let scope = if request.method() == Method::GET { KeyScope::Read } else { KeyScope::Write };
     business_for(request, scope).await
@@ -393,6 +403,7 @@ extractors! {
     Business by business;
     KeyKeeper by keeper;
     Holder by holder;
+    Scraper by scraper;
     Reader by reader;
 }
 

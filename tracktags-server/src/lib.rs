@@ -17,6 +17,7 @@ mod identity;
 mod json;
 mod lists;
 mod lockout;
+mod meters;
 mod request;
 mod routes;
 mod secrets;

@@ -7,7 +7,7 @@ use crate::api::{accounts, admin, audit, history, keys, limits, metrics, usage};
 use crate::call::{envelope, query};
 use crate::error::{ApiError, Code};
 use crate::identity::{
-    Admin, Anonymous, Business, BusinessCaller, Caller, Holder, KeyKeeper, Observer, Reader,
+    Admin, Anonymous, Business, BusinessCaller, Caller, Holder, KeyKeeper, Observer, Reader, Scraper,
 };
 use crate::request::Input;
 use actix_web::http::Method;
@@ -154,6 +154,9 @@ table! {
     }
     "/health" => {
         GET Anonymous usage::health;
+    }
+    "/metrics" => {
+        GET Scraper usage::meters;
     }
     "/ready" => {
         GET Observer usage::ready;

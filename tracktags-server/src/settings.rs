@@ -120,6 +120,7 @@ impl Reader<'_> {
         let admin_key = self.optional("server.admin_key").map(Secret::new);
         let admin_key_file = self.optional("server.admin_key_file").map(PathBuf::from);
         let trusted_proxies = self.ranges("server.trusted_proxies");
+        let metrics_public = self.parsed("server.metrics_public", "true or false", |text| text.parse().ok());
         let connections_max = self.count("server.connections_max", 1, 1_000_000);
         let keep_alive = self.millis("server.keep_alive_ms", 1, 3_600_000);
         let head_timeout = self.millis("server.head_timeout_ms", 1, 600_000);
@@ -134,6 +135,7 @@ impl Reader<'_> {
             admin_key_file,
             public_url: public_url?,
             trusted_proxies,
+            metrics_public: metrics_public?,
             connections_max: connections_max?,
             keep_alive: keep_alive?,
             head_timeout: head_timeout?,

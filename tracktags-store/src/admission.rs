@@ -459,6 +459,12 @@ impl Admission {
         done.await.map(|_done| ())
     }
 
+    /// Operations that wait for a batch.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        lock(&self.links.queue.inner).waiting.len()
+    }
+
     /// Calls and units open on this node.
     #[must_use]
     pub fn open(&self) -> (u64, u64) {

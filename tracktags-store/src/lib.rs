@@ -7,12 +7,14 @@ mod cache;
 mod health;
 mod ledger;
 mod mailbox;
+mod meters;
 pub mod secrets;
 mod sqlite;
 
 pub use admission::{Admission, Admitted, Reservation};
 pub use health::Health;
 pub use ledger::LedgerError;
+pub use meters::Meters;
 pub use secrets::MasterKey;
 pub use sqlite::verify::{LedgerLine, VerifyReport, read_ledger, verify};
 
@@ -181,10 +183,18 @@ pub struct Node {
     pub admin_pepper: [u8; 32],
     /// Names this deployment in `Via`; the same on every node.
     pub deployment: String,
+    /// What it measures of itself.
+    pub meters: Meters,
     engine: sqlite::Engine,
 }
 
 impl Node {
+    /// Whether it can serve.
+    #[must_use]
+    pub fn wal_bytes(&self) -> u64 {
+        self.engine.wal_bytes()
+    }
+
     /// Whether it can serve.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -4,7 +4,7 @@ use super::Answer;
 use crate::call::standing::LimitStatus;
 use crate::call::writer::Json;
 use crate::error::{ApiError, Code};
-use crate::identity::{Anonymous, Observer, Reader};
+use crate::identity::{Anonymous, Observer, Reader, Scraper};
 use crate::request::Input;
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
@@ -91,6 +91,15 @@ const SHOWN_BYTES: usize = 2_048;
 pub(crate) async fn health(_: Anonymous, _: Input) -> Answer {
     std::future::ready(Ok(HttpResponse::Ok().content_type(ContentType::plaintext()).body("OK"))).await
 }
+
+/// `GET /metrics`
+pub(crate) async fn meters(_: Scraper, input: Input) -> Answer {
+    let shown = input.app.meters.shown(&input.app).map_err(|_format| ApiError::internal("meters"))?;
+    let answer = HttpResponse::Ok().content_type(OPEN_METRICS).body(shown);
+    std::future::ready(Ok(answer)).await
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /ready`
 pub(crate) async fn ready(observer: Observer, input: Input) -> Answer {

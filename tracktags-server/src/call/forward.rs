@@ -46,9 +46,17 @@ pub(crate) enum Forwarded {
 }
 
 impl Forwarded {
+    /// What went wrong, if anything did.
+    pub(super) const fn error(&self) -> Option<&UpstreamError> {
+        match self {
+            Self::Answer { .. } => None,
+            Self::Failure { error, .. } => Some(error),
+        }
+    }
+
     /// Whether the target turned out to be one that nobody may reach.
     pub(super) const fn is_blocked(&self) -> bool {
-        matches!(self, Self::Failure { error: UpstreamError::Blocked, .. })
+        matches!(self.error(), Some(UpstreamError::Blocked))
     }
 
     /// What it means for the units.

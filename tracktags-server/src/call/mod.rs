@@ -105,6 +105,7 @@ async fn run(app: Arc<App>, caller: Caller, wish: Box<Wish>) -> Result<Answered,
         Admitted::OutOfRange => return Err(out_of_range()),
     };
     let forwarded = forward::forward(&app, &call, &decision, wish).await; // ⑦ forward
+    app.meters.note_target(forwarded.error());
     if forwarded.is_blocked() {
         note_refusal(&app, &call).await;
     }

@@ -47,10 +47,10 @@ use crate::admission::{Admission, Holds, Queue};
 use crate::cache::{Caches, KeyUses};
 use crate::health::{Condition, Health};
 use crate::secrets::Secrets;
-use crate::{Node, OpenError, OpenOptions};
+use crate::{Meters, Node, OpenError, OpenOptions};
 use diesel::SqliteConnection;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -80,6 +80,7 @@ const CHECKED_TABLES: &[&str] = &[
 pub(crate) struct Engine {
     queue: Arc<Queue>,
     condition: Arc<Mutex<Condition>>,
+    wal_in_use: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
     side: side::Side,
 }
@@ -87,6 +88,11 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn health(&self) -> Health {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).health()
+    }
+
+    /// Bytes of the write-ahead log in use, as last measured.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.wal_in_use.load(Ordering::Relaxed)
     }
 
     /// Ends in order; whoever still waits is answered.
@@ -119,14 +125,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let lock = connection::FileLock::take(path)?;
     drop(connection::private_file(path)?);
     let secrets = Secrets::derive(&options.master_keys).ok_or(OpenError::NoMasterKey)?;
-    let mut conn = connection::open_writer(path, options.durability, options.limits.wal_bytes_kept())?;
-    migrate::run(&mut conn)?;
-    let deployment = migrate::identify_database(&mut conn, &secrets)?;
-    let position = usage::position(&mut conn).map_err(OpenError::Database)?;
-    if !position.clean_stop {
-        after_unclean_stop(&mut conn, &secrets, options.clock.now()).map_err(to_open_error)?;
-    }
-    usage::set_clean_stop(&mut conn, false).map_err(to_open_error)?;
+    let (mut conn, deployment, position) = prepared(path, &options, &secrets)?;
     let condition = Arc::new(Mutex::new(Condition::default()));
     let queue = Arc::new(Queue::new(options.limits.queue_entries_max, options.limits.wait_ms_max));
     let holds = Arc::new(Holds::default());
@@ -135,6 +134,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let now = instant();
     let wal_in_use = Arc::new(AtomicU64::new(0));
     let uses = Arc::new(KeyUses::default());
+    let meters = Meters::default();
     let mut writer = writer::Writer {
         conn,
         path: path.to_owned(),
@@ -155,6 +155,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         condition: Arc::clone(&condition),
         wal_in_use: Arc::clone(&wal_in_use),
         uses: Arc::clone(&uses),
+        meters: meters.clone(),
         store_failed: false,
         latest: Timestamp::from_micros(0),
         slot: writer::Slotting::new(now),
@@ -162,7 +163,8 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     };
     writer.read_back().map_err(to_open_error)?;
     let wal_bytes_max = options.limits.wal_bytes_max;
-    let side = side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, wal_in_use)?;
+    let side =
+        side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, Arc::clone(&wal_in_use))?;
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
     queue.attach(thread.thread().clone());
@@ -183,8 +185,27 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         cursor_key: secrets.cursor_key(),
         admin_pepper: secrets.admin_pepper(),
         deployment,
-        engine: Engine { queue, condition, writer: Some(thread), side },
+        meters,
+        engine: Engine { queue, condition, wal_in_use, writer: Some(thread), side },
     })
+}
+
+/// A connection to write with, on a database whose schema is up to date, whose master key is the right one, and that was
+/// looked through if it was not closed in order.
+fn prepared(
+    path: &Path,
+    options: &OpenOptions,
+    secrets: &Secrets,
+) -> Result<(SqliteConnection, String, usage::Position), OpenError> {
+    let mut conn = connection::open_writer(path, options.durability, options.limits.wal_bytes_kept())?;
+    migrate::run(&mut conn)?;
+    let deployment = migrate::identify_database(&mut conn, secrets)?;
+    let position = usage::position(&mut conn).map_err(OpenError::Database)?;
+    if !position.clean_stop {
+        after_unclean_stop(&mut conn, secrets, options.clock.now()).map_err(to_open_error)?;
+    }
+    usage::set_clean_stop(&mut conn, false).map_err(to_open_error)?;
+    Ok((conn, deployment, position))
 }
 
 /// Looks for damage, and notes what was open when the last run ended: at most so many calls were in flight, all of them

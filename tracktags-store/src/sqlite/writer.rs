@@ -14,7 +14,7 @@ use crate::cache::KeyUses;
 use crate::health::{Alert, Condition};
 use crate::ledger::Packed;
 use crate::secrets::Secrets;
-use crate::{Durability, StoreLimits};
+use crate::{Durability, Meters, StoreLimits};
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
 use std::path::PathBuf;
@@ -68,6 +68,7 @@ pub(super) struct Writer {
     pub(super) wal_in_use: Arc<AtomicU64>,
     /// Keys used, to be written down.
     pub(super) uses: Arc<KeyUses>,
+    pub(super) meters: Meters,
     pub(super) store_failed: bool,
     pub(super) latest: Timestamp,
     pub(super) slot: Slotting,
@@ -176,7 +177,9 @@ impl Writer {
 
     /// Notes how long a batch took, for the estimate of a wait.
     fn note_batch(&mut self, began: Instant, count: usize) {
-        let took = self.instant().duration_since(began).as_micros();
+        let took = self.instant().duration_since(began);
+        self.meters.note_batch(count, took);
+        let took = took.as_micros();
         let full = took.saturating_mul(crate::admission::BATCH_ENTRIES_MAX as u128);
         // A small batch says little about a full one: its cost is mostly the commit.
         let estimate = if count >= 256 { full / (count as u128) } else { took };
