@@ -22,6 +22,9 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/plan_limits", r#"{"metric_name":"calls","limit_value":5}"#, "limit.create"),
     ("PUT", "/api/v1/plan_limits/{id}", r#"{"limit_value":6}"#, "limit.update"),
     ("PUT", "/api/v1/metrics/{name}", r#"{"set_to":7}"#, "usage.correct"),
+    ("POST", "/api/v1/metrics", r#"{"metric_name":"mine"}"#, "metric.create"),
+    ("PATCH", "/api/v1/metrics/{name}", r#"{"metadata":{"a":1}}"#, "metric.update"),
+    ("DELETE", "/api/v1/metrics/{name}", "", "metric.delete"),
     ("POST", "/admin/v1/customers/{bid}/{cid}/reset-billing", "{}", "usage.reset_billing"),
     ("POST", "/admin/billing-cycle-reset", "{}", "usage.reset_billing"),
     ("POST", "/admin/v1/customers/{bid}/{cid}/override", r#"{"status":"canceled"}"#, "customer.update"),
@@ -69,6 +72,15 @@ fn is_admins(path: &str) -> bool {
     path.contains("{bid}") || path.starts_with("/admin") || path.starts_with("/api/v1/businesses")
 }
 
+/// What `{name}` stands for: a metric, or a key.
+fn name_in(method: &str, path: &str) -> &'static str {
+    match (path.contains("/metrics"), method) {
+        (true, "PUT") => "calls?scope=business",
+        (true, _) => "mine?scope=business",
+        (false, _) => "k1",
+    }
+}
+
 #[test]
 fn every_operation_that_changes_something_leaves_one_row() {
     let app = TestApp::new();
@@ -87,7 +99,7 @@ fn every_operation_that_changes_something_leaves_one_row() {
                 .replace("{id}", if path.contains("plan_limits") { &limit } else { &plan })
                 .replace("{type}", "business")
                 .replace("{key}", "k1")
-                .replace("{name}", if path.contains("/metrics") { "calls?scope=business" } else { "k1" })
+                .replace("{name}", name_in(method, path))
         };
         let body: Option<Value> = (!body.is_empty()).then(|| serde_json::from_str(&fill(body)).unwrap());
         let before = trail(&app);

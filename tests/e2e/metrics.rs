@@ -133,3 +133,148 @@ fn corrections_under_load_lose_nothing() {
     });
     app.node.verify();
 }
+
+/// A call about metrics, at a path below theirs.
+fn ask(app: &TestApp, method: &str, path: &str, body: &Value, status: u16) -> Value {
+    let body = (*body != Value::Null).then_some(body);
+    app.business(method, &format!("/api/v1/metrics{path}"), body, status)
+}
+
+#[test]
+fn a_metric_is_defined_once_and_begins_where_it_is_said_to() {
+    let app = TestApp::new();
+    let _key = (app.customer_key("c1"), app.customer_key("c2"));
+    let seats =
+        json!({"metric_name": "seats", "initial_value": 3, "limit_value": 5, "tags": {"team": "blue"}});
+    let made = ask(&app, "POST", "?customer_id=c1", &seats, 201);
+    for (field, value) in [
+        ("status", json!("created")),
+        ("initial_value", json!(3)),
+        ("current_value", json!(3)),
+        ("scope", json!("customer")),
+        ("operation", json!("SUM")),
+        ("metric_type", json!("checkpoint")),
+        ("flush_interval", json!("1h")),
+        ("cleanup_after", json!("1d")),
+        ("tags", json!({"team": "blue"})),
+        ("metadata", json!({})),
+        ("limit_value", json!(5)),
+        ("breach_action", json!("disabled")),
+        ("customer_id", json!("c1")),
+    ] {
+        assert_eq!(made[field], value, "{field}: {made}");
+    }
+    // For another customer the definition is there; what is sent must agree with it, and the value is its own.
+    let other = ask(
+        &app,
+        "POST",
+        "?customer_id=c2",
+        &json!({"metric_name": "seats", "metric_type": "checkpoint"}),
+        201,
+    );
+    assert_eq!((&other["current_value"], &other["limits"]), (&json!(0), &json!([])));
+    // Again for the first: added.
+    let again =
+        ask(&app, "POST", "?customer_id=c1", &json!({"metric_name": "seats", "initial_value": 1}), 201);
+    assert_eq!(again["current_value"], 4);
+    for (differing, told) in [
+        (json!({"operation": "MAX"}), "operation SUM"),
+        (json!({"metric_type": "reset"}), "metric_type checkpoint"),
+        (json!({"flush_interval": "1d"}), "flush_interval 1h"),
+        (json!({"cleanup_after": "never"}), "cleanup_after 1d"),
+        (json!({"tags": {}}), "other tags"),
+        (json!({"metadata": {"a": 1}}), "other metadata"),
+    ] {
+        let mut body = json!({"metric_name": "seats"});
+        body.as_object_mut().unwrap().extend(differing.as_object().unwrap().clone());
+        let refused = ask(&app, "POST", "?customer_id=c1", &body, 409);
+        assert_eq!(refused["code"], "metric_conflict");
+        assert!(refused["message"].as_str().unwrap().contains(told), "what differs is told: {refused}");
+    }
+    // The limit was shown only; made to hold, it holds: a level of 5, 4 of which are there.
+    let holds = json!({"metric_name": "seats", "limit_value": 5, "breach_action": "deny"});
+    let _changed = ask(&app, "POST", "?customer_id=c1", &holds, 201);
+    let track = |units: i64| {
+        let body = json!({"customer_id": "c1", "metric_name": "seats", "units": units});
+        app.client().json("POST", "/api/v1/track", &app.business_key, Some(&body)).status
+    };
+    assert_eq!((track(2), track(1), track(1)), (429, 200, 429));
+    assert_eq!(
+        ask(&app, "GET", "/seats?customer_id=c1", &Value::Null, 200)["limits"].as_array().unwrap().len(),
+        1
+    );
+    app.node.verify();
+}
+
+#[test]
+fn bad_definitions_are_refused_and_change_nothing() {
+    let app = TestApp::new();
+    let _key = app.customer_key("c1");
+    let dump = "SELECT * FROM metrics; SELECT * FROM plan_limits; SELECT count(*) FROM audit_logs;";
+    let before = app.node.sql(dump);
+    for (path, body, status, code) in [
+        ("", json!({}), 400, "validation_failed"),
+        ("", json!({"metric_name": "a b"}), 400, "validation_failed"),
+        ("?scope=customer", json!({"metric_name": "m", "initial_value": 1}), 400, "validation_failed"),
+        (
+            "",
+            json!({"metric_name": "m", "initial_value": 1, "metric_type": "reset"}),
+            400,
+            "validation_failed",
+        ),
+        ("", json!({"metric_name": "m", "initial_value": 0.5}), 400, "not_integral"),
+        ("", json!({"metric_name": "m", "limit_operator": "gte"}), 400, "validation_failed"),
+        ("", json!({"metric_name": "m", "tags": {"a": 1}}), 400, "validation_failed"),
+        ("", json!({"metric_name": "m", "metadata": []}), 400, "validation_failed"),
+        ("", json!({"metric_name": "m", "operation": "MEDIAN"}), 400, "validation_failed"),
+        ("", json!({"metric_name": "m", "nonsense": 1}), 400, "unknown_field"),
+        ("?customer_id=nobody", json!({"metric_name": "m"}), 404, "customer_not_found"),
+        // A limit on a maximum, and one whose window nobody can tell.
+        ("", json!({"metric_name": "m", "operation": "MAX", "limit_value": 1}), 409, "metric_conflict"),
+        (
+            "",
+            json!({"metric_name": "m", "metric_type": "reset", "flush_interval": "5m", "limit_value": 1}),
+            409,
+            "metric_conflict",
+        ),
+    ] {
+        assert_eq!(ask(&app, "POST", path, &body, status)["code"], code, "{path} {body}");
+    }
+    assert_eq!(app.node.sql(dump), before);
+}
+
+#[test]
+fn a_definition_changes_and_goes_with_its_values() {
+    let app = TestApp::new();
+    let _keys = (app.customer_key("c1"), app.customer_key("c2"));
+    let jobs = json!({"metric_name": "jobs", "metric_type": "reset", "flush_interval": "daily"});
+    let _made = ask(&app, "POST", "?scope=customer", &jobs, 201);
+    let changed =
+        ask(&app, "PATCH", "/jobs?scope=customer", &json!({"operation": "MAX", "tags": {"a": "b"}}), 200);
+    assert_eq!((&changed["operation"], &changed["tags"]), (&json!("MAX"), &json!({"a": "b"})));
+    let _back = ask(&app, "PATCH", "/jobs?scope=customer", &json!({"operation": "SUM"}), 200);
+    for customer in ["c1", "c2"] {
+        let _used = ask(&app, "PUT", &format!("/jobs?customer_id={customer}"), &json!({"value": 7}), 200);
+    }
+    let refused = ask(&app, "PATCH", "/jobs?scope=customer", &json!({"operation": "LAST"}), 409);
+    assert_eq!(refused["code"], "metric_conflict");
+    let _type = ask(&app, "PATCH", "/jobs?scope=customer", &json!({"metric_type": "checkpoint"}), 200);
+    assert_eq!(ask(&app, "PATCH", "/nothing?scope=customer", &json!({}), 404)["code"], "metric_not_found");
+    // One customer's value, then all of it.
+    let value = |customer: &str| {
+        ask(&app, "GET", &format!("/jobs?customer_id={customer}"), &Value::Null, 200)["current_value"].clone()
+    };
+    let deleted = ask(&app, "DELETE", "/jobs?customer_id=c1", &Value::Null, 200);
+    assert_eq!((&deleted["status"], &deleted["metric_name"]), (&json!("deleted"), &json!("jobs")));
+    assert_eq!((value("c1"), value("c2")), (json!(0), json!(7)));
+    let limit = app.limit_with(&json!({"metric_name": "jobs", "limit_value": 9, "customer_id": "c2"}));
+    assert_eq!(ask(&app, "DELETE", "/jobs?scope=customer", &Value::Null, 409)["code"], "metric_in_use");
+    assert_eq!(value("c2"), json!(7), "nothing is reset where the deletion is refused");
+    let _gone = app.business("DELETE", &format!("/api/v1/plan_limits/{limit}"), None, 200);
+    let _gone = ask(&app, "DELETE", "/jobs?scope=customer", &Value::Null, 200);
+    assert_eq!(ask(&app, "GET", "/jobs?customer_id=c2", &Value::Null, 404)["code"], "metric_not_found");
+    // Defined again it begins at 0; the history is still there.
+    let _made = ask(&app, "POST", "?scope=customer", &jobs, 201);
+    assert_eq!((value("c1"), value("c2")), (json!(0), json!(0)));
+    app.node.verify();
+}

@@ -67,6 +67,8 @@ pub enum Conflict {
     LimitExists,
     /// The metric is defined otherwise.
     MetricConflict,
+    /// A limit or a setting names the metric.
+    MetricInUse,
     /// As many live keys as may be.
     KeyLimitReached,
     /// A live key of this owner has the name.

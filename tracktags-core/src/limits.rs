@@ -37,7 +37,15 @@ words! {
         Allow = "allow",
         /// As `webhook`.
         Scale = "scale",
+        /// Shown, never enforced, and no events.
+        Disabled = "disabled",
     }
+}
+
+impl Action {
+    /// What a plan limit may do; a limit made along with its metric may also be [`Disabled`](Self::Disabled).
+    pub const OF_PLAN_LIMITS: [Self; 5] =
+        [Self::Deny, Self::AllowOverage, Self::Webhook, Self::Allow, Self::Scale];
 }
 
 words! {

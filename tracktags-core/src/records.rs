@@ -1,10 +1,12 @@
 //! What is asked of an [`AccountStore`](crate::traits::AccountStore) and a [`LimitStore`](crate::traits::LimitStore): what
 //! is to be made, changed fields, queries.
 
-use crate::accounts::{BusinessId, CustomerId, Enforcement, MetricName, SubscriptionStatus, TargetChoice};
+use crate::accounts::{
+    BusinessId, CustomerId, Enforcement, MetricName, Scope, SubscriptionStatus, TargetChoice,
+};
 use crate::limits::{Action, Attachment, Operator};
 use crate::lists::{Change, PageRequest};
-use crate::metrics::{Metric, MetricType, Units};
+use crate::metrics::{Interval, Metric, MetricType, Operation, Units};
 use crate::time::Timestamp;
 use crate::windows::Period;
 
@@ -183,4 +185,51 @@ pub struct MetricRecord {
     pub tags: String,
     /// A JSON object, as text.
     pub metadata: String,
+}
+
+/// How a metric is defined; `None` leaves a field as it is, or at its default for a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricFields {
+    /// How samples add up.
+    pub operation: Option<Operation>,
+    /// When the value begins again.
+    pub metric_type: Option<MetricType>,
+    /// Its interval, for `reset`.
+    pub interval: Option<Interval>,
+    /// Kept for information.
+    pub cleanup_after: Option<String>,
+    /// A JSON object of strings, as text.
+    pub tags: Option<String>,
+    /// A JSON object, as text.
+    pub metadata: Option<String>,
+}
+
+/// A limit made along with its metric.
+#[derive(Clone, Debug)]
+pub struct InlineLimit {
+    /// Whom it holds for.
+    pub attachment: Attachment,
+    /// The threshold.
+    pub value: Units,
+    /// When it is in breach.
+    pub operator: Operator,
+    /// The window; where nothing is said, the one that the metric's type and interval have.
+    pub period: Option<Period>,
+    /// What a breach does.
+    pub action: Action,
+}
+
+/// A metric to be defined, or to be found defined so.
+#[derive(Clone, Debug)]
+pub struct MetricDefinition {
+    /// The tenant.
+    pub business: BusinessId,
+    /// Its name.
+    pub name: MetricName,
+    /// For which kind of account.
+    pub scope: Scope,
+    /// What is said of it.
+    pub fields: MetricFields,
+    /// A limit on it.
+    pub limit: Option<InlineLimit>,
 }

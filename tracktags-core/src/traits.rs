@@ -16,8 +16,8 @@ use crate::keys::{KeyHash, PlainKey, Scopes};
 use crate::limits::{Limit, Plan, Terms};
 pub use crate::lists::{Change, Page, PageRequest};
 pub use crate::records::{
-    BillingOverride, BusinessQuery, CustomerFields, CustomerQuery, LimitChange, LimitQuery, MetricRecord,
-    NewBusiness, NewLimit, PlanFields, SettingsChange,
+    BillingOverride, BusinessQuery, CustomerFields, CustomerQuery, InlineLimit, LimitChange, LimitQuery,
+    MetricDefinition, MetricFields, MetricRecord, NewBusiness, NewLimit, PlanFields, SettingsChange,
 };
 use crate::time::Timestamp;
 use crate::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
@@ -425,6 +425,60 @@ pub trait LimitStore: Send + Sync + 'static {
         scope: Option<Scope>,
         page: PageRequest,
     ) -> StoreFuture<'_, Page<MetricRecord>>;
+
+    /// Defines a metric, with a limit if one is said; whether this call defined it. One that is defined stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound` (customer); `Conflict`: `MetricConflict` says what differs, `Quota`.
+    fn define_metric(&self, by: Author, metric: MetricDefinition) -> StoreFuture<'_, (MetricRecord, bool)>;
+
+    /// Changes a metric's definition; its operation only while it is unused.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` `MetricConflict` says why.
+    fn update_metric(
+        &self,
+        by: Author,
+        business: BusinessId,
+        name: MetricName,
+        scope: Scope,
+        fields: MetricFields,
+    ) -> StoreFuture<'_, MetricRecord>;
+
+    /// Deletes a metric's definition. History stays; values are reset apart.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` `MetricInUse`.
+    fn delete_metric(
+        &self,
+        by: Author,
+        business: BusinessId,
+        name: MetricName,
+        scope: Scope,
+    ) -> StoreFuture<'_, ()>;
+
+    /// Deletes a customer's own limits on a metric; how many there were.
+    ///
+    /// # Errors
+    /// `NotFound` of the customer.
+    fn delete_inline_limits(
+        &self,
+        by: Author,
+        business: BusinessId,
+        name: MetricName,
+        customer: CustomerId,
+    ) -> StoreFuture<'_, usize>;
+
+    /// The accounts of one scope that have a value of this metric.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn accounts_with(
+        &self,
+        business: BusinessId,
+        name: MetricName,
+        scope: Scope,
+    ) -> StoreFuture<'_, Vec<Account>>;
 
     /// Creates a plan.
     ///

@@ -65,6 +65,7 @@ codes! {
     PlanInUse = 409 "Conflict" "plan_in_use";
     LimitExists = 409 "Conflict" "limit_exists";
     MetricConflict = 409 "Conflict" "metric_conflict";
+    MetricInUse = 409 "Conflict" "metric_in_use";
     Quota = 409 "Conflict" "quota";
     RequestTooLarge = 413 "Request Too Large" "request_too_large";
     UnsupportedMediaType = 415 "Unsupported Media Type" "unsupported_media_type";
@@ -316,8 +317,13 @@ fn conflicting(conflict: Conflict, id: String) -> ApiError {
             "There is a limit for this attachment, metric and period; change it with PUT.",
         ),
         Conflict::MetricConflict => {
-            (Code::MetricConflict, "The metric is defined otherwise and cannot take this limit.")
+            let message = format!("The metric is defined otherwise: {id}.");
+            return ApiError::new(Code::MetricConflict, message);
         }
+        Conflict::MetricInUse => (
+            Code::MetricInUse,
+            "A limit, or the setting default_metric, names this metric; change that first.",
+        ),
         Conflict::KeyLimitReached => (
             Code::KeyLimitReached,
             "As many keys are live as may be; revoke one first (the list shows them).",

@@ -288,6 +288,17 @@ impl Form {
         }
     }
 
+    /// `{string: string}`, kept as text.
+    pub(crate) fn strings_change(&mut self, name: &str) -> Change<String> {
+        let strings = |value: &Value| value.as_object().is_some_and(|map| map.values().all(Value::is_string));
+        if self.fields.get(name).is_some_and(|value| !value.is_null() && !strings(value)) {
+            drop(self.take(name));
+            self.problem(name, "must be an object whose values are strings");
+            return Change::Keep;
+        }
+        self.object_change(name)
+    }
+
     /// `{string: string}`, of which only `wanted` is kept.
     pub(crate) fn string_in_object(
         &mut self,

@@ -3,7 +3,7 @@
 //! Who may call is the handler's own first argument, an extractor of `identity.rs`; the table names it again and
 //! does not compile where the two differ.
 
-use crate::api::{accounts, admin, audit, history, keys, limits, metrics, usage};
+use crate::api::{accounts, admin, audit, define, history, keys, limits, metrics, usage};
 use crate::call::{envelope, query};
 use crate::error::{ApiError, Code};
 use crate::identity::{
@@ -54,11 +54,14 @@ table! {
         GET Reader usage::read;
     }
     "/api/v1/metrics" => {
+        POST Business define::create;
         GET Reader metrics::list;
     }
     "/api/v1/metrics/{name}" => {
         GET Reader metrics::read;
         PUT Business metrics::update;
+        PATCH Business define::update;
+        DELETE Business define::delete;
     }
     "/api/v1/metrics/{name}/history" => {
         GET Reader history::read;

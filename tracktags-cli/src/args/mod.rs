@@ -21,7 +21,7 @@ use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
 
 pub(crate) use admin::{Audit, Billing};
-pub(crate) use usage::{Demand, History, Ledger, Metrics, Usage, Verify};
+pub(crate) use usage::{Demand, History, Ledger, MetricFields, Metrics, Usage, Verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -407,7 +407,7 @@ pub(crate) struct LimitFields {
     #[arg(long, value_parser = words(Operator::ALL.iter().map(|word| word.as_str())))]
     pub(crate) operator: Option<String>,
     /// What a breach does.
-    #[arg(long, value_parser = words(Action::ALL.iter().map(|word| word.as_str())))]
+    #[arg(long, value_parser = words(Action::OF_PLAN_LIMITS.iter().map(|word| word.as_str())))]
     pub(crate) action: Option<String>,
     /// The type of the metric, if this creates it.
     #[arg(long, value_parser = words(MetricType::ALL.iter().map(|word| word.as_str())))]

@@ -1,9 +1,13 @@
 //! What is asked about usage, by API and in a database.
 
-use super::{Page, units, words};
+use super::{Page, object_or_nothing, units, words};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 use tracktags_core::history::Step;
+use tracktags_core::limits::{Action, Operator};
+use tracktags_core::metrics::{Interval, MetricType, Operation};
 use tracktags_core::time::Timestamp;
+use tracktags_core::windows::Period;
 use tracktags_core::{CustomerId, MetricName, Units};
 
 #[derive(Debug, Args)]
@@ -34,6 +38,55 @@ pub(crate) enum Metrics {
         #[arg(long, value_name = "ID")]
         customer: Option<CustomerId>,
     },
+    /// Define a metric, with a limit if one is given; one that is defined stays as it is
+    Define {
+        /// Its name.
+        metric: MetricName,
+        #[command(flatten)]
+        fields: MetricFields,
+        /// Begin this customer's value; the limit is this customer's, too.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+        /// The business itself's, or every customer's.
+        #[arg(long, value_parser = ["customer", "business"], conflicts_with = "customer")]
+        scope: Option<String>,
+        /// The value the account begins with.
+        #[arg(long, value_name = "UNITS", value_parser = units)]
+        initial: Option<Units>,
+        /// A limit on it.
+        #[arg(long, value_name = "UNITS", value_parser = units)]
+        limit: Option<Units>,
+        /// The limit's window; else the one in which the value begins again.
+        #[arg(long, requires = "limit", value_parser = words(Period::ALL.iter().map(|word| word.as_str())))]
+        period: Option<String>,
+        /// When the limit is in breach.
+        #[arg(long, requires = "limit", value_parser = words(Operator::ALL.iter().map(|word| word.as_str())))]
+        operator: Option<String>,
+        /// What a breach does; disabled where nothing is said: shown only.
+        #[arg(long, requires = "limit", value_parser = words(Action::ALL.iter().map(|word| word.as_str())))]
+        action: Option<String>,
+    },
+    /// Change a metric's definition; its operation only while it is unused
+    Change {
+        /// Its name.
+        metric: MetricName,
+        #[command(flatten)]
+        fields: MetricFields,
+        /// Of the business itself, or of customers.
+        #[arg(long, value_parser = ["customer", "business"])]
+        scope: Option<String>,
+    },
+    /// Delete a customer's value and own limits; without --customer the definition and every value
+    Delete {
+        /// Its name.
+        metric: MetricName,
+        /// Of this customer only.
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+        /// Of the business itself, or of customers.
+        #[arg(long, value_parser = ["customer", "business"], conflicts_with = "customer")]
+        scope: Option<String>,
+    },
     /// Record usage without asking; less than 0 takes it off again
     Record {
         /// Of this metric.
@@ -56,6 +109,26 @@ pub(crate) enum Metrics {
         #[arg(long, value_name = "ID")]
         customer: Option<CustomerId>,
     },
+}
+
+/// How a metric is defined.
+#[derive(Debug, Args)]
+pub(crate) struct MetricFields {
+    /// How samples add up.
+    #[arg(long, value_parser = words(Operation::ALL.iter().map(|word| word.as_str())))]
+    pub(crate) operation: Option<String>,
+    /// When the value begins again.
+    #[arg(long = "type", value_name = "TYPE", value_parser = words(MetricType::ALL.iter().map(|word| word.as_str())))]
+    pub(crate) metric_type: Option<String>,
+    /// The interval of a value that is reset.
+    #[arg(long, value_parser = words(Interval::ALL.iter().map(|word| word.as_str())))]
+    pub(crate) interval: Option<String>,
+    /// Tags, as a JSON object of strings.
+    #[arg(long, value_name = "JSON", value_parser = object_or_nothing)]
+    pub(crate) tags: Option<Value>,
+    /// Notes, as a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = object_or_nothing)]
+    pub(crate) metadata: Option<Value>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Where an account stands with its limits and metrics, and what it did.
 
 use super::{Call, Who};
-use crate::args::{Demand, History, Metrics, Usage};
+use crate::args::{Demand, History, MetricFields, Metrics, Usage};
 use crate::output::View;
 use awc::http::Method;
 use tracktags_core::accounts::MetricName;
@@ -34,6 +34,33 @@ const METRICS: View = View::List {
 };
 const UPDATED: &[&str] = &["status", "metric_name", "customer_id", "new_value", "timestamp"];
 
+const DEFINED: &[&str] = &[
+    "status",
+    "metric_name",
+    "customer_id",
+    "scope",
+    "operation",
+    "metric_type",
+    "flush_interval",
+    "initial_value",
+    "current_value",
+    "limit_value",
+    "limit_operator",
+    "breach_action",
+];
+const DELETED: &[&str] = &["status", "metric_name", "business_id"];
+
+/// Adds what is said of a metric.
+fn defining(call: Call, fields: MetricFields) -> Call {
+    call.with([
+        ("operation", fields.operation.map(Into::into)),
+        ("metric_type", fields.metric_type.map(Into::into)),
+        ("flush_interval", fields.interval.map(Into::into)),
+        ("tags", fields.tags),
+        ("metadata", fields.metadata),
+    ])
+}
+
 /// `metrics …`
 pub(crate) fn metrics(command: Metrics) -> Call {
     let one = |method, metric: &MetricName, customer, view| {
@@ -45,6 +72,25 @@ pub(crate) fn metrics(command: Metrics) -> Call {
             .asking("customer_id", customer)
             .page(page),
         Metrics::Get { metric, customer } => one(Method::GET, &metric, customer, METRIC),
+        Metrics::Define { metric, fields, customer, scope, initial, limit, period, operator, action } => {
+            defining(Call::new(Who::Business, Method::POST, &["metrics"], View::Record(DEFINED)), fields)
+                .asking("customer_id", customer)
+                .asking("scope", scope)
+                .with([
+                    ("metric_name", Some(metric.as_str().into())),
+                    ("initial_value", initial.map(|units| units.get().into())),
+                    ("limit_value", limit.map(|units| units.get().into())),
+                    ("limit_period", period.map(Into::into)),
+                    ("limit_operator", operator.map(Into::into)),
+                    ("breach_action", action.map(Into::into)),
+                ])
+        }
+        Metrics::Change { metric, fields, scope } => {
+            defining(one(Method::PATCH, &metric, None, METRIC), fields).asking("scope", scope)
+        }
+        Metrics::Delete { metric, customer, scope } => {
+            one(Method::DELETE, &metric, customer, DELETED).asking("scope", scope)
+        }
         Metrics::Record { metric, units, customer } => {
             one(Method::PUT, &metric, customer, UPDATED).with([("value", Some(units.into()))])
         }

@@ -65,6 +65,44 @@ fn customers_and_keys_are_asked_for_as_the_api_reads_it() {
 }
 
 #[test]
+fn metrics_are_asked_for_as_the_api_reads_it() {
+    assert_sent(&[
+        (
+            &[
+                "metrics",
+                "define",
+                "seats",
+                "--type",
+                "checkpoint",
+                "--customer",
+                "c",
+                "--initial",
+                "3",
+                "--limit",
+                "5",
+                "--action",
+                "deny",
+                "--tags",
+                r#"{"a":"b"}"#,
+            ],
+            "POST /api/v1/metrics?customer_id=c",
+            json!({"metric_name": "seats", "metric_type": "checkpoint", "initial_value": 3, "limit_value": 5,
+                "breach_action": "deny", "tags": {"a": "b"}}),
+        ),
+        (
+            &["metrics", "change", "seats", "--operation", "MAX", "--scope", "customer"],
+            "PATCH /api/v1/metrics/seats?scope=customer",
+            json!({"operation": "MAX"}),
+        ),
+        (
+            &["metrics", "delete", "seats", "--customer", "c"],
+            "DELETE /api/v1/metrics/seats?customer_id=c",
+            Value::Null,
+        ),
+    ]);
+}
+
+#[test]
 fn the_trail_and_billing_are_asked_for_as_the_api_reads_it() {
     assert_sent(&[(
         &["audit", "--action", "limit.update", "--from", "2026-01-01T00:00:00Z", "--limit", "5"],

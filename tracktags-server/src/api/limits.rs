@@ -57,7 +57,7 @@ fn common(form: &mut Form) -> LimitChange {
         value: form.units("limit_value"),
         period: form.word("limit_period", words_of!(Period)),
         operator: form.word("breach_operator", words_of!(Operator)),
-        action: form.word("breach_action", words_of!(Action)),
+        action: form.word("breach_action", &Action::OF_PLAN_LIMITS.map(|word| (word.as_str(), word))),
         metric_type: form.word("metric_type", words_of!(MetricType)),
         alert_thresholds: form.numbers("alert_thresholds", &(1..=1_000), THRESHOLDS_MAX),
         webhook_urls,

@@ -1,7 +1,7 @@
 //! Metrics: what a business measures, where an account stands with each, and usage recorded or corrected by hand.
 
 use super::usage::{account_of, own_usage_only, terms_of};
-use super::{Answer, shape};
+use super::{Answer, Shape, shape};
 use crate::call::standing::LimitStatus;
 use crate::call::writer::Json;
 use crate::error::{ApiError, Code};
@@ -25,16 +25,16 @@ use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{MetricRecord, MetricUsage};
 
 /// Room for a metric with a few limits.
-const SHOWN_BYTES: usize = 2_048;
+pub(super) const SHOWN_BYTES: usize = 2_048;
 
 /// Whose metrics are asked for: which scope's, and of which account, if one is named.
-struct Whose {
-    scope: Scope,
-    account: Option<Account>,
+pub(super) struct Whose {
+    pub(super) scope: Scope,
+    pub(super) account: Option<Account>,
 }
 
 impl Whose {
-    fn asked(reader: &Reader, input: &Input) -> Result<Self, ApiError> {
+    pub(super) fn asked(reader: &Reader, input: &Input) -> Result<Self, ApiError> {
         let customer = input.query("customer_id");
         let named = reader.customer.is_some() || customer.is_some();
         let scope = match input.query("scope") {
@@ -70,21 +70,26 @@ pub(crate) async fn list(reader: Reader, input: Input) -> Answer {
     Ok(list.answer(page, |record| {
         let value = named.then(|| values.get(&record.metric.name).copied().unwrap_or_default());
         let value = value.filter(|_| record.metric.scope == whose.scope);
-        let shown = shape! {
-            "metric_name": record.metric.name,
-            "scope": record.metric.scope,
-            "operation": record.metric.operation,
-            "metric_type": record.metric.metric_type,
-            "flush_interval": record.metric.interval,
-            "cleanup_after": record.cleanup_after,
-            "tags": object(&record.tags),
-            "metadata": object(&record.metadata),
-        };
+        let shown = definition(&record);
         match value {
             Some(value) => shown.and(shape! {"current_value": value}),
             None => shown,
         }
     }))
+}
+
+/// What is kept of a metric, as it is printed.
+pub(super) fn definition(record: &MetricRecord) -> Shape {
+    shape! {
+        "metric_name": record.metric.name,
+        "scope": record.metric.scope,
+        "operation": record.metric.operation,
+        "metric_type": record.metric.metric_type,
+        "flush_interval": record.metric.interval,
+        "cleanup_after": record.cleanup_after,
+        "tags": object(&record.tags),
+        "metadata": object(&record.metadata),
+    }
 }
 
 /// The values that an account's metrics have.
@@ -120,11 +125,12 @@ pub(crate) async fn read(reader: Reader, input: Input) -> Answer {
     let record = records.into_iter().find(|record| record.metric.scope == whose.scope);
     let record = record.ok_or_else(|| ApiError::not_found(Entity::Metric))?;
     let now = input.app.clock.now();
-    let body = shown(&reader, &record, standing.as_ref(), now);
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+    let mut json = Json::new(SHOWN_BYTES);
+    shown(&mut json, &reader, &record, standing.as_ref(), now);
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json.finish()))
 }
 
-fn name_of(input: &Input) -> Result<MetricName, ApiError> {
+pub(super) fn name_of(input: &Input) -> Result<MetricName, ApiError> {
     MetricName::parse(&input.segment("name")).map_err(|_against_grammar| ApiError::not_found(Entity::Metric))
 }
 
@@ -132,14 +138,15 @@ fn object(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn shown(
+/// Writes a metric, and where an account stands with it.
+pub(super) fn shown(
+    json: &mut Json,
     reader: &Reader,
     record: &MetricRecord,
     standing: Option<&(Arc<Terms>, MetricUsage, Timestamp)>,
     now: Timestamp,
-) -> Vec<u8> {
+) {
     let metric = &record.metric;
-    let mut json = Json::new(SHOWN_BYTES);
     json.field("metric_name", metric.name.as_str());
     json.field("business_id", reader.business.as_str());
     if metric.scope == Scope::Customer {
@@ -166,7 +173,6 @@ fn shown(
     json.field("breach_action", &printed.map(|(limit, _)| limit.action));
     json.objects("limits", &limits, |json, (limit, state)| LimitStatus::of(limit, state).write(json));
     json.field_time("timestamp", Some(standing.map_or(now, |(_, _, as_of)| *as_of)));
-    json.finish()
 }
 
 /// How usage is to be changed by hand.

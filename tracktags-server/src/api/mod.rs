@@ -6,6 +6,7 @@
 pub(crate) mod accounts;
 pub(crate) mod admin;
 pub(crate) mod audit;
+pub(crate) mod define;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod limits;

@@ -26,7 +26,8 @@ const TENANT: &str = "business_id";
 /// Up to which row `config_changes` is explained.
 const AUDITED_CHANGE: &str = "audited_change";
 
-/// A change of the configuration as the trail names it: `resource.verb`, and the tables that hold the resource.
+/// A change of the configuration as the trail names it: `resource.verb`, and the tables that hold the resource, the one
+/// that names it best first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Action {
     pub(crate) name: &'static str,
@@ -181,7 +182,8 @@ pub(crate) fn latest_change(conn: &mut SqliteConnection) -> Result<i64, StoreErr
     Ok(found.map_or(0, |sequence| sequence.seq))
 }
 
-/// Notes a change of the configuration: the latest row changed in the action's tables after `before` is the resource.
+/// Notes a change of the configuration: the latest row after `before` in the first of the action's tables with any is the
+/// resource.
 /// What changed nothing leaves no row.
 pub(crate) fn note_change(
     conn: &mut SqliteConnection,
@@ -195,15 +197,21 @@ pub(crate) fn note_change(
     if last == before {
         return Ok(());
     }
-    let changed = config_changes::table
-        .filter(config_changes::id.gt(before))
-        .filter(config_changes::table_name.eq_any(action.tables))
-        .order(config_changes::id.desc())
-        .select(ChangeRow::as_select())
-        .limit(1)
-        .get_result(conn)
-        .optional()
-        .map_err(store_error)?;
+    let mut changed = None;
+    for table in action.tables {
+        changed = config_changes::table
+            .filter(config_changes::id.gt(before))
+            .filter(config_changes::table_name.eq(*table))
+            .order(config_changes::id.desc())
+            .select(ChangeRow::as_select())
+            .limit(1)
+            .get_result(conn)
+            .optional()
+            .map_err(store_error)?;
+        if changed.is_some() {
+            break;
+        }
+    }
     let Some(changed) = changed else {
         return Err(StoreError::Backend("a change touched none of its own tables".into()));
     };

@@ -217,14 +217,14 @@ pub(crate) fn customer_rows(
 }
 
 /// The other limit for this attachment, metric and period, if there is one.
-fn refuse_twin(
+pub(super) fn twin(
     conn: &mut SqliteConnection,
     business: &BusinessId,
     attachment: &Attachment,
     metric: &MetricName,
     period: Period,
     but: Option<&str>,
-) -> Result<(), StoreError> {
+) -> Result<Option<String>, StoreError> {
     let mut query = plan_limits::table
         .filter(plan_limits::business_id.eq(business.as_str()))
         .filter(plan_limits::metric_name.eq(metric.as_str()))
@@ -243,7 +243,18 @@ fn refuse_twin(
     if let Some(id) = but {
         query = query.filter(plan_limits::id.ne(id.to_owned()));
     }
-    match query.first::<String>(conn).optional().map_err(store_error)? {
+    query.first::<String>(conn).optional().map_err(store_error)
+}
+
+fn refuse_twin(
+    conn: &mut SqliteConnection,
+    business: &BusinessId,
+    attachment: &Attachment,
+    metric: &MetricName,
+    period: Period,
+    but: Option<&str>,
+) -> Result<(), StoreError> {
+    match twin(conn, business, attachment, metric, period, but)? {
         Some(id) => Err(StoreError::conflict(Entity::Limit, Conflict::LimitExists, id)),
         None => Ok(()),
     }

@@ -8,6 +8,7 @@ use crate::admission::Holds;
 use crate::ledger::{LedgerError, Packed, unpack_counter};
 use diesel::SqliteConnection;
 use smallvec::SmallVec;
+use tracktags_core::accounts::{BusinessId, MetricName};
 use tracktags_core::batch::Counters;
 use tracktags_core::error::StoreError;
 use tracktags_core::history::Gain;
@@ -72,6 +73,15 @@ impl Live {
         unfolded.add(entry);
         unfolded.state = Some(state.clone());
         self.counters.insert(entry.counter.clone(), state);
+    }
+
+    /// The customers with a counter of this metric in memory; the business's own account is the empty one.
+    pub(crate) fn customers_with(&self, business: &BusinessId, metric: &MetricName) -> Vec<String> {
+        let named =
+            self.counters.keys().filter(|key| key.account().business == *business && key.metric() == metric);
+        named
+            .map(|key| key.account().customer.as_ref().map(ToString::to_string).unwrap_or_default())
+            .collect()
     }
 
     /// Notes a refused demand.

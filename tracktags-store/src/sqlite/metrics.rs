@@ -16,8 +16,8 @@ use tracktags_core::windows::Period;
 /// A metric's row, as it stands.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = metrics)]
-struct RecordRow {
-    seq: i64,
+pub(super) struct RecordRow {
+    pub(super) seq: i64,
     scope: String,
     #[diesel(embed)]
     row: MetricRow,
@@ -28,7 +28,7 @@ struct RecordRow {
 
 impl RecordRow {
     /// What is kept of the metric; `None` for a row that makes no sense.
-    fn read(self) -> Option<MetricRecord> {
+    pub(super) fn read(self) -> Option<MetricRecord> {
         let metric = self.row.read(Scope::from_word(&self.scope)?)?;
         Some(MetricRecord {
             metric,
@@ -192,14 +192,19 @@ pub(crate) fn ensure_metric(
             operation.is_releasable() || (operation == Operation::Last && period == Period::Realtime)
         });
         let same_type = asked.is_none_or(|asked| asked.as_str() == row.metric_type);
-        if !limitable || !same_type {
-            return Err(StoreError::conflict(Entity::Metric, Conflict::MetricConflict, name.as_str()));
+        if !limitable {
+            let why = format!("operation {}, which takes no such limit", row.operation);
+            return Err(StoreError::conflict(Entity::Metric, Conflict::MetricConflict, why));
+        }
+        if !same_type {
+            let why = format!("metric_type {}", row.metric_type);
+            return Err(StoreError::conflict(Entity::Metric, Conflict::MetricConflict, why));
         }
     }
     Ok(())
 }
 
-fn insert(
+pub(super) fn insert(
     conn: &mut SqliteConnection,
     now: Timestamp,
     business: &BusinessId,

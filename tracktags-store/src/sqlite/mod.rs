@@ -9,7 +9,7 @@
 //! | `fold` | ledger → counters and history, retention, start |
 //! | `side` | the thread that checkpoints and sorts |
 //! | `usage` | rows of usage |
-//! | `keys`, `accounts`, `billing`, `limits`, `metrics`, `terms`, `changes` | rows of configuration |
+//! | `keys`, `accounts`, `billing`, `limits`, `metrics`, `define`, `terms`, `changes` | rows of configuration |
 //! | `audit` | the trail of changes |
 //! | `identify` | look-ups of keys this node does not know, gathered and paced |
 //! | `verify` | the books, checked |
@@ -20,6 +20,7 @@ mod batch;
 mod billing;
 mod changes;
 mod connection;
+mod define;
 mod error;
 mod fold;
 mod history;

@@ -4,7 +4,7 @@ use super::audit::Action;
 use super::connection::Readers;
 use super::identify::Lane;
 use super::writer::Jobs;
-use super::{accounts, audit, billing, history, keys, limits, metrics, rotate, terms};
+use super::{accounts, audit, billing, define, history, keys, limits, metrics, rotate, terms};
 use crate::admission::Admission;
 use crate::cache::Caches;
 use crate::secrets::Secrets;
@@ -24,8 +24,8 @@ use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
     AccountStore, AccountUsage, AuditTrail, BillingOverride, BusinessQuery, Claim, Clock, CreatedKey,
     CustomerFields, CustomerQuery, HistoryQuery, KeyOwner, KeyRecord, KeyStore, Ledger, LimitChange,
-    LimitQuery, LimitStore, MetricRecord, MetricUsage, NewBusiness, NewKey, NewLimit, Page, PageRequest,
-    PlanFields, RotatedKey, Rotation, SettingsChange, StoreFuture, TermsStore,
+    LimitQuery, LimitStore, MetricDefinition, MetricFields, MetricRecord, MetricUsage, NewBusiness, NewKey,
+    NewLimit, Page, PageRequest, PlanFields, RotatedKey, Rotation, SettingsChange, StoreFuture, TermsStore,
 };
 
 const KEYS: &[&str] = &["business_keys", "customer_keys"];
@@ -33,6 +33,7 @@ const BUSINESSES: &[&str] = &["businesses"];
 const CUSTOMERS: &[&str] = &["customers"];
 const PLANS: &[&str] = &["plans"];
 const LIMITS: &[&str] = &["plan_limits"];
+const METRICS: &[&str] = &["metrics", "plan_limits"];
 
 /// Steps of the sweep before the trail is read; more than these were changed by SQL at once, and follow later.
 const SWEEPS_MAX: usize = 100;
@@ -70,13 +71,23 @@ impl SqliteStore {
         change: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'_, T> {
         let secrets = self.secrets.clone();
-        Box::pin(self.jobs.change(move |conn, now| {
-            let before = audit::latest_change(conn)?;
-            let done = change(conn, now)?;
-            audit::note_change(conn, &secrets, now, &by, action, before)?;
-            Ok(done)
-        }))
+        Box::pin(self.jobs.change(move |conn, now| audited(conn, now, &secrets, &by, action, change)))
     }
+}
+
+/// A change and its row of the trail.
+fn audited<T>(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    secrets: &Secrets,
+    by: &Author,
+    action: Action,
+    change: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let before = audit::latest_change(conn)?;
+    let done = change(conn, now)?;
+    audit::note_change(conn, secrets, now, by, action, before)?;
+    Ok(done)
 }
 
 async fn outcomes(
@@ -338,6 +349,65 @@ impl LimitStore for SqliteStore {
         page: PageRequest,
     ) -> StoreFuture<'_, Page<MetricRecord>> {
         self.read(move |conn, _| metrics::metrics_page(conn, &business, scope, page))
+    }
+
+    fn define_metric(&self, by: Author, metric: MetricDefinition) -> StoreFuture<'_, (MetricRecord, bool)> {
+        self.change(by, action("metric.create", METRICS), move |conn, now| {
+            define::define_metric(conn, now, metric)
+        })
+    }
+
+    fn update_metric(
+        &self,
+        by: Author,
+        business: BusinessId,
+        name: MetricName,
+        scope: Scope,
+        fields: MetricFields,
+    ) -> StoreFuture<'_, MetricRecord> {
+        let secrets = self.secrets.clone();
+        Box::pin(self.jobs.run(move |writer| {
+            let asked = fields.operation.is_some();
+            let is_used = asked && !writer.accounts_with(&business, &name, scope)?.is_empty();
+            writer.transaction(|conn, now| {
+                audited(conn, now, &secrets, &by, action("metric.update", METRICS), |conn, _| {
+                    define::update_metric(conn, &business, &name, scope, fields, is_used)
+                })
+            })
+        }))
+    }
+
+    fn delete_metric(
+        &self,
+        by: Author,
+        business: BusinessId,
+        name: MetricName,
+        scope: Scope,
+    ) -> StoreFuture<'_, ()> {
+        self.change(by, action("metric.delete", METRICS), move |conn, _| {
+            define::delete_metric(conn, &business, &name, scope)
+        })
+    }
+
+    fn delete_inline_limits(
+        &self,
+        by: Author,
+        business: BusinessId,
+        name: MetricName,
+        customer: CustomerId,
+    ) -> StoreFuture<'_, usize> {
+        self.change(by, action("metric.delete", LIMITS), move |conn, _| {
+            define::delete_inline_limits(conn, &business, &name, &customer)
+        })
+    }
+
+    fn accounts_with(
+        &self,
+        business: BusinessId,
+        name: MetricName,
+        scope: Scope,
+    ) -> StoreFuture<'_, Vec<Account>> {
+        Box::pin(self.jobs.run(move |writer| writer.accounts_with(&business, &name, scope)))
     }
 
     fn create_plan(&self, by: Author, business: BusinessId, fields: PlanFields) -> StoreFuture<'_, Plan> {

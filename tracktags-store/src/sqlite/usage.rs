@@ -78,6 +78,20 @@ pub(crate) fn counter_row(
         .map_err(store_error)
 }
 
+/// The customers with a folded counter of this metric; the business's own account is the empty one.
+pub(crate) fn customers_with(
+    conn: &mut SqliteConnection,
+    business: &BusinessId,
+    metric: &MetricName,
+) -> Result<Vec<String>, StoreError> {
+    counters::table
+        .filter(counters::business_id.eq(business.as_str()))
+        .filter(counters::metric_name.eq(metric.as_str()))
+        .select(counters::customer_id)
+        .load(conn)
+        .map_err(store_error)
+}
+
 /// Writes what a counter gained.
 pub(crate) fn fold(
     conn: &mut SqliteConnection,

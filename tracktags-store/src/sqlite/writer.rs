@@ -247,7 +247,7 @@ impl Writer {
 
     /// A configuration change: all of it or nothing. Our own commits do not move `data_version`, so what is known
     /// is put in doubt here.
-    fn transaction<T>(
+    pub(super) fn transaction<T>(
         &mut self,
         change: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

@@ -184,7 +184,7 @@ CREATE TABLE plan_limits (
         CHECK (limit_period IN ('minutely', 'hourly', 'daily', 'weekly', 'monthly', 'yearly', 'realtime')),
     breach_operator TEXT NOT NULL DEFAULT 'gte' CHECK (breach_operator IN ('gte', 'gt', 'lte', 'lt', 'eq')),
     breach_action TEXT NOT NULL DEFAULT 'deny'
-        CHECK (breach_action IN ('deny', 'allow_overage', 'webhook', 'allow', 'scale')),
+        CHECK (breach_action IN ('deny', 'allow_overage', 'webhook', 'allow', 'scale', 'disabled')),
     plan_id TEXT,
     customer_id TEXT,
     alert_thresholds TEXT NOT NULL DEFAULT '[]'
