@@ -89,12 +89,23 @@ def load_runs(path):
 NAMES = {
     "power_loss": "TrackTags envelope, power_loss",
     "process": "TrackTags envelope, process",
+    "track-power_loss": "TrackTags track, power_loss",
+    "track-process": "TrackTags track, process",
+    "handler": "bare actix handler, no counting",
     "haproxy": "HAProxy, stick table",
     "bare": "bare hyper envelope, no counting",
     "direct": "the upstream itself",
 }
-# (subject, connections): (floor, goal) of envelope / HAProxy.
-TARGETS = {("power_loss", 64): (0.6, 0.72), ("power_loss", 256): (None, 0.8), ("process", 64): (None, 0.85)}
+# (subject, connections): the peer it is judged beside, floor and goal.
+TARGETS = {
+    ("power_loss", 64): ("haproxy", 0.6, 0.72),
+    ("power_loss", 256): ("haproxy", None, 0.8),
+    ("process", 64): ("haproxy", None, 0.85),
+    ("track-power_loss", 64): ("handler", 0.5, 0.65),
+    ("track-power_loss", 256): ("handler", None, 0.8),
+    ("track-process", 64): ("handler", None, 0.9),
+}
+PEERS = ("haproxy", "bare", "handler")
 ADDED_GOAL_MS = 0.15
 
 
@@ -108,24 +119,25 @@ def verdict(ratio, floor, goal):
 
 def report(results):
     table = load_runs(results)
-    print("| subject | connections | requests/s | p50 ms | p99 ms | / HAProxy | / bare envelope "
+    print("| subject | connections | requests/s | p50 ms | p99 ms | / HAProxy | / bare envelope | / bare handler "
           "| non-2xx | socket errors | verdict |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---|")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
     direct = table.get(("direct", 1))
     for (subject, connections), row in sorted(table.items(), key=lambda item: (item[0][1], item[0][0])):
         ratios = {}
-        for peer in ("haproxy", "bare"):
+        for peer in PEERS:
             other = table.get((peer, connections))
             ratios[peer] = row["rate"] / other["rate"] if other else None
         said = ""
-        if (subject, connections) in TARGETS and ratios["haproxy"]:
-            said = verdict(ratios["haproxy"], *TARGETS[subject, connections])
+        peer, *target = TARGETS.get((subject, connections), (None,))
+        if peer and ratios[peer]:
+            said = verdict(ratios[peer], *target)
         elif connections == 1 and direct and subject != "direct":
             added = row["p50"] - direct["p50"]
             said = f"adds {added:.3f} ms (goal {ADDED_GOAL_MS}: {'reached' if added <= ADDED_GOAL_MS else 'missed'})"
         shown = {peer: "" if ratio is None else f"{ratio:.2f}" for peer, ratio in ratios.items()}
         print(f"| {NAMES[subject]} | {connections} | {row['rate']:.0f} | {row['p50']:.3f} | {row['p99']:.3f} "
-              f"| {shown['haproxy']} | {shown['bare']} | {row['status']} | {row['socket']} | {said} |")
+              f"| {shown['haproxy']} | {shown['bare']} | {shown['handler']} | {row['status']} | {row['socket']} | {said} |")
 
 
 if __name__ == "__main__":

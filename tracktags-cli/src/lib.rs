@@ -10,12 +10,13 @@ mod commands;
 mod csv;
 mod output;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Connection, Watch};
 use client::Refusal;
 use output::Output;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 use tracktags_core::error::chain;
 use tracktags_store::OpenError;
 
@@ -72,6 +73,8 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::History(command) => commands::usage::history(command),
         Command::Audit(command) => commands::admin::audit(command),
         Command::Billing(command) => commands::admin::billing(command),
+        Command::Watch(command) => return watch(&connection, command, output),
+        Command::Migrate { store_url } => return commands::database::migrate(&store_url, output),
         Command::Completions { shell } => return output.completions(shell),
         Command::Verify(command) => return commands::database::verify(&command, output),
         Command::Ledger(command) => {
@@ -80,6 +83,20 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
     };
     let answer = client::send(&connection, &call)?;
     output.answer(&call.view, &answer)
+}
+
+/// Looks at an account's usage again and again. A look that fails ends it, as one alone would.
+fn watch(connection: &Connection, command: Watch, output: &mut Output<'_>) -> Result<(), Failure> {
+    let call = commands::usage::usage(command.usage);
+    let mut looks = 0_u32;
+    loop {
+        output.answer(&call.view, &client::send(connection, &call)?)?;
+        looks = looks.saturating_add(1);
+        if command.times.is_some_and(|times| looks >= times) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(command.every.into()));
+    }
 }
 
 /// Why a command did not do what it was asked for.

@@ -189,7 +189,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Whether it can serve.
+    /// Bytes of the write-ahead log in use, as last measured.
     #[must_use]
     pub fn wal_bytes(&self) -> u64 {
         self.engine.wal_bytes()
@@ -205,6 +205,15 @@ impl Node {
     pub fn close(self) {
         self.engine.close();
     }
+}
+
+/// Brings the schema of a database up to date that no server has open, and names the steps that were taken. Needs no
+/// master key, so that it can be done by whoever upgrades, before the server starts.
+///
+/// # Errors
+/// [`OpenError`]: it is not there, in use, or of a newer program.
+pub fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
+    sqlite::migrate(database_path(url)?)
 }
 
 /// Opens the database, creating and migrating it. Blocks.

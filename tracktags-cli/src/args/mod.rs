@@ -21,7 +21,7 @@ use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
 
 pub(crate) use admin::{Audit, Billing};
-pub(crate) use usage::{Demand, History, Ledger, MetricFields, Metrics, Usage, Verify};
+pub(crate) use usage::{Demand, History, Ledger, MetricFields, Metrics, Usage, Verify, Watch};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -153,6 +153,13 @@ pub(crate) enum Command {
     /// Subscriptions set by hand, and billing windows begun again (admin's key)
     #[command(subcommand)]
     Billing(Billing),
+    /// Show again and again where an account stands, until it is interrupted
+    Watch(Watch),
+    /// Bring the schema of a database up to date, before a newer server starts
+    Migrate {
+        /// The database, as in sqlite:tracktags.db; no server may have it open.
+        store_url: String,
+    },
     /// Check the books of a database: ledger, counters and history
     Verify(Verify),
     /// Print the usage ledger of a database, entry by entry

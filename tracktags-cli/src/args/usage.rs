@@ -20,6 +20,18 @@ pub(crate) struct Usage {
     pub(crate) metric: Option<MetricName>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) usage: Usage,
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) every: u16,
+    /// End after so many looks.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) times: Option<u32>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Metrics {
     /// List metrics; with the customer's values where one is named

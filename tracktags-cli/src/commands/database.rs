@@ -1,5 +1,5 @@
-//! A look at a database itself: its books checked, and its usage ledger printed. The only part of the command line
-//! that knows the store; it reads, and changes nothing.
+//! A database itself: its schema brought up to date, its books checked, and its usage ledger printed. The only part of
+//! the command line that knows the store.
 
 use crate::Failure;
 use crate::args::{Ledger, Verify};
@@ -9,6 +9,13 @@ use tracktags_core::usage::{Entry, Overage, Tally};
 use tracktags_core::windows::Window;
 use tracktags_core::{BusinessId, MetricName};
 use tracktags_store::{LedgerLine, read_ledger};
+
+/// `migrate`: names the steps that were taken.
+pub(crate) fn migrate(store_url: &str, output: &mut Output<'_>) -> Result<(), Failure> {
+    let taken = tracktags_store::migrate(store_url)?;
+    let steps: Vec<_> = taken.iter().map(|step| json!({"step": step})).collect();
+    output.value(&View::List { items: "steps", columns: &["step"] }, &json!({"steps": steps}))
+}
 
 /// `verify`: fails where the books do not agree.
 pub(crate) fn verify(command: &Verify, output: &mut Output<'_>) -> Result<(), Failure> {

@@ -63,6 +63,25 @@ fn on_a_database(look: impl FnOnce(&str, &str)) {
 }
 
 #[test]
+fn a_schema_is_brought_up_to_date_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tracktags.db");
+    let url = format!("sqlite:{}", path.display());
+    let ran = run(&["migrate", &url]);
+    assert_eq!(ran.code, 1, "a database that is not there is not made: {}", ran.out);
+    assert!(!path.exists());
+    let _empty = std::fs::File::create(&path).unwrap();
+    let ran = run(&["migrate", &url]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains("configuration") && ran.out.contains("audit"), "{}", ran.out);
+    let again = run(&["--output", "json", "migrate", &url]);
+    assert_eq!((again.code, again.out.trim()), (0, r#"{"steps":[]}"#));
+    let node = open(&url);
+    assert_eq!(run(&["migrate", &url]).code, 1, "a server has it open");
+    node.close();
+}
+
+#[test]
 fn the_ledger_is_printed_entry_by_entry() {
     on_a_database(|url, business| {
         let ran = run(&["ledger", url]);

@@ -103,6 +103,12 @@ fn metrics_are_asked_for_as_the_api_reads_it() {
 }
 
 #[test]
+fn a_watch_looks_as_often_as_it_is_told_to() {
+    let (ran, asked) = Canned::new(200, "{}").asked_by(&["watch", "--customer", "c", "--times", "1"]);
+    assert_eq!((ran.code, asked.lines().next()), (0, Some("GET /api/v1/usage?customer_id=c")));
+}
+
+#[test]
 fn the_trail_and_billing_are_asked_for_as_the_api_reads_it() {
     assert_sent(&[(
         &["audit", "--action", "limit.update", "--from", "2026-01-01T00:00:00Z", "--limit", "5"],

@@ -14,22 +14,26 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const DEPLOYMENT: &str = "deployment";
 const MASTER_KEY_CHECK: &str = "master_key_check";
 
-/// Brings the schema up to date.
-pub(super) fn run(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+/// Brings the schema up to date, and names the steps it took.
+pub(super) fn run(conn: &mut SqliteConnection) -> Result<Vec<String>, OpenError> {
     use diesel::migration::MigrationSource;
     let source: &dyn MigrationSource<diesel::sqlite::Sqlite> = &MIGRATIONS;
-    let known: Vec<String> = source
-        .migrations()
-        .map_err(OpenError::Migration)?
-        .iter()
-        .map(|migration| migration.name().version().to_string())
-        .collect();
+    let migrations = source.migrations().map_err(OpenError::Migration)?;
+    let names = migrations.iter().map(|migration| migration.name());
+    let known: Vec<(String, String)> =
+        names.map(|name| (name.version().to_string(), name.to_string())).collect();
     let applied = conn.applied_migrations().map_err(damaged)?;
-    if let Some(newer) = applied.iter().map(ToString::to_string).find(|version| !known.contains(version)) {
-        let known = known.last().cloned().unwrap_or_default();
+    if let Some(newer) = applied
+        .iter()
+        .map(ToString::to_string)
+        .find(|version| known.iter().all(|(known, _)| known != version))
+    {
+        let known = known.last().map(|(version, _)| version.clone()).unwrap_or_default();
         return Err(OpenError::SchemaNewer { found: newer, known });
     }
-    conn.run_pending_migrations(MIGRATIONS).map(drop).map_err(OpenError::Migration)
+    let taken = conn.run_pending_migrations(MIGRATIONS).map_err(OpenError::Migration)?;
+    let taken: Vec<_> = taken.iter().map(ToString::to_string).collect();
+    Ok(known.into_iter().filter(|(version, _)| taken.contains(version)).map(|(_, name)| name).collect())
 }
 
 /// A file that is no database, or a damaged one, is named as such.

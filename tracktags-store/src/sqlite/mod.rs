@@ -191,6 +191,15 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     })
 }
 
+/// Brings a schema up to date, and names the steps.
+pub(crate) fn migrate(path: &Path) -> Result<Vec<String>, OpenError> {
+    // Opening would create it.
+    std::fs::metadata(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+    let _lock = connection::FileLock::take(path)?;
+    let mut conn = connection::open_writer(path, crate::Durability::PowerLoss, 0)?;
+    migrate::run(&mut conn)
+}
+
 /// A connection to write with, on a database whose schema is up to date, whose master key is the right one, and that was
 /// looked through if it was not closed in order.
 fn prepared(
@@ -199,7 +208,7 @@ fn prepared(
     secrets: &Secrets,
 ) -> Result<(SqliteConnection, String, usage::Position), OpenError> {
     let mut conn = connection::open_writer(path, options.durability, options.limits.wal_bytes_kept())?;
-    migrate::run(&mut conn)?;
+    drop(migrate::run(&mut conn)?);
     let deployment = migrate::identify_database(&mut conn, secrets)?;
     let position = usage::position(&mut conn).map_err(OpenError::Database)?;
     if !position.clean_stop {
