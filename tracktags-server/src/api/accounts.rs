@@ -58,9 +58,18 @@ pub(crate) async fn list_businesses(_: Admin, input: Input) -> Answer {
     Ok(list.answer(page, shown_business))
 }
 
+fn business_id(text: &str) -> Result<BusinessId, ApiError> {
+    BusinessId::parse(text).map_err(|_against_grammar| ApiError::not_found(Entity::Business))
+}
+
 /// Which business the path names.
 pub(super) fn named(input: &Input) -> Result<BusinessId, ApiError> {
-    BusinessId::parse(&input.segment("bid")).map_err(|_against_grammar| ApiError::not_found(Entity::Business))
+    business_id(&input.segment("bid"))
+}
+
+/// Which business the query names, if it does.
+pub(super) fn business_in_query(input: &Input) -> Result<Option<BusinessId>, ApiError> {
+    input.query("business_id").as_deref().map(business_id).transpose()
 }
 
 /// `DELETE /api/v1/businesses/{bid}`

@@ -1,6 +1,6 @@
 //! What only the platform's admin does: resets of billing windows, and subscriptions set by hand.
 
-use super::accounts::{customer_in_path, named};
+use super::accounts::{business_in_query, customer_in_path, named};
 use super::{Answer, shape, words_of};
 use crate::error::ApiError;
 use crate::form::Form;
@@ -8,11 +8,13 @@ use crate::identity::Admin;
 use crate::request::Input;
 use actix_web::HttpResponse;
 use std::sync::Arc;
-use tracktags_core::accounts::{Account, BusinessId, CustomerId, SubscriptionEnd, SubscriptionStatus};
+use tracktags_core::accounts::{
+    Account, BusinessId, Customer, CustomerId, SubscriptionEnd, SubscriptionStatus,
+};
 use tracktags_core::audit::{Author, Correction, Event};
 use tracktags_core::demand::Operation;
 use tracktags_core::error::{Entity, StoreError};
-use tracktags_core::limits::Terms;
+use tracktags_core::limits::{Plan, Terms};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{
     BillingOverride, BusinessQuery, Change, CustomerFields, CustomerQuery, PageRequest, Store,
@@ -77,10 +79,8 @@ struct Tally {
 pub(crate) async fn reset_cycles(admin: Admin, mut input: Input) -> Answer {
     input.form().await?.finish()?;
     let mut tally = Tally::default();
-    match input.query("business_id") {
+    match business_in_query(&input)? {
         Some(id) => {
-            let id =
-                BusinessId::parse(&id).map_err(|_against_grammar| ApiError::not_found(Entity::Business))?;
             let business = input.app.store.business(id).await?;
             reset_business(&*input.app.store, &admin.by, business.business_id, &mut tally).await?;
         }
@@ -113,13 +113,16 @@ async fn reset_business(
     business: BusinessId,
     tally: &mut Tally,
 ) -> Result<(), StoreError> {
-    let free_of_charge = plans_without_price(store, &business).await?;
+    let mut unpriced = all_plans(store, &business).await?;
+    unpriced.retain(|plan| plan.stripe_price_id.is_none());
     let mut page = PageRequest { after: None, count_max: PAGE };
     loop {
         let query = CustomerQuery { business: business.clone(), plan_id: None, text: None, page };
         let found = store.customers(query).await?;
-        let unpriced = |plan: &Option<String>| plan.as_ref().is_some_and(|id| free_of_charge.contains(id));
-        for customer in found.items.into_iter().filter(|customer| unpriced(&customer.plan_in_force)) {
+        let pays_nothing = |customer: &Customer| {
+            customer.plan_in_force.as_ref().is_some_and(|id| unpriced.iter().any(|plan| plan.id == *id))
+        };
+        for customer in found.items.into_iter().filter(pays_nothing) {
             tally.total += 1;
             let terms = terms_of(store, business.clone(), customer.customer_id).await;
             match terms {
@@ -134,14 +137,12 @@ async fn reset_business(
     }
 }
 
-async fn plans_without_price(store: &dyn Store, business: &BusinessId) -> Result<Vec<String>, StoreError> {
+async fn all_plans(store: &dyn Store, business: &BusinessId) -> Result<Vec<Plan>, StoreError> {
     let mut page = PageRequest { after: None, count_max: PAGE };
     let mut found = Vec::new();
     loop {
         let plans = store.plans(business.clone(), page).await?;
-        found.extend(
-            plans.items.into_iter().filter(|plan| plan.stripe_price_id.is_none()).map(|plan| plan.id),
-        );
+        found.extend(plans.items);
         match plans.next {
             Some(next) => page.after = Some(next),
             None => return Ok(found),
@@ -179,7 +180,10 @@ pub(crate) async fn override_customer(admin: Admin, mut input: Input) -> Answer 
     let customer = customer_in_path(&input)?;
     let now = input.app.clock.now();
     if let Some(price) = &set.price_id {
-        has_plan(store, &business, price).await?;
+        let plans = all_plans(store, &business).await?;
+        if plans.iter().all(|plan| plan.stripe_price_id.as_ref() != Some(price)) {
+            return Err(ApiError::not_found(Entity::Plan));
+        }
     }
     let ends_at = match (set.ends_at(now), set.status.end()) {
         (Some(at), _) => Change::Set(at),
@@ -200,21 +204,6 @@ pub(crate) async fn override_customer(admin: Admin, mut input: Input) -> Answer 
         "subscription_status": set.status,
         "message": "The subscription was set by hand; it holds on the next request.",
     }))
-}
-
-/// Refuses a price that no plan has.
-async fn has_plan(store: &dyn Store, business: &BusinessId, price: &str) -> Result<(), ApiError> {
-    let mut page = PageRequest { after: None, count_max: PAGE };
-    loop {
-        let plans = store.plans(business.clone(), page).await?;
-        if plans.items.iter().any(|plan| plan.stripe_price_id.as_deref() == Some(price)) {
-            return Ok(());
-        }
-        match plans.next {
-            Some(next) => page.after = Some(next),
-            None => return Err(ApiError::not_found(Entity::Plan)),
-        }
-    }
 }
 
 /// `GET /admin/v1/business/{bid}`

@@ -1,8 +1,8 @@
 //! The trail of changes, as a business and as the admin read it.
 
+use super::accounts::business_in_query;
 use super::history::time;
 use super::{Answer, Shape, shape};
-use crate::error::ApiError;
 use crate::form::Problems;
 use crate::identity::{Admin, Business};
 use crate::lists::List;
@@ -10,7 +10,6 @@ use crate::request::Input;
 use serde_json::Value;
 use tracktags_core::accounts::BusinessId;
 use tracktags_core::audit::{AuditQuery, AuditRecord};
-use tracktags_core::error::Entity;
 
 fn shown(record: AuditRecord) -> Shape {
     let side = |side: Option<String>| -> Value {
@@ -49,11 +48,6 @@ pub(crate) async fn of_business(business: Business, input: Input) -> Answer {
 
 /// `GET /admin/audit-logs`: of all tenants, or of one of them, present or gone.
 pub(crate) async fn of_all(_: Admin, input: Input) -> Answer {
-    let business = match input.query("business_id") {
-        None => None,
-        Some(id) => {
-            Some(BusinessId::parse(&id).map_err(|_against_grammar| ApiError::not_found(Entity::Business))?)
-        }
-    };
+    let business = business_in_query(&input)?;
     list(input, business).await
 }
