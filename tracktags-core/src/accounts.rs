@@ -253,50 +253,25 @@ pub struct Customer {
     pub updated_at: Timestamp,
 }
 
-/// Whether limits refuse or only watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Enforcement {
-    /// Limits hold.
-    #[default]
-    Enforce,
-    /// For incidents: everything is counted and shown, nothing is denied.
-    Observe,
-}
-
-impl Enforcement {
-    /// The word in requests and tables.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Observe => "observe",
-        }
+words! {
+    /// Whether limits refuse or only watch.
+    Enforcement {
+        /// Limits hold.
+        Enforce = "enforce",
+        /// For incidents: everything is counted and shown, nothing is denied.
+        Observe = "observe",
     }
 }
 
-/// A business's own choice of targets; it narrows the server's policy and never widens it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TargetChoice {
-    /// Allow-list once an upstream is registered, else as the server says.
-    #[default]
-    Auto,
-    /// Any public address.
-    Public,
-    /// Registered upstreams only.
-    Allowlist,
-}
-
-impl TargetChoice {
-    /// The word in requests and tables.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Public => "public",
-            Self::Allowlist => "allowlist",
-        }
+words! {
+    /// A business's own choice of targets; it narrows the server's policy and never widens it.
+    TargetChoice {
+        /// Allow-list once an upstream is registered, else as the server says.
+        Auto = "auto",
+        /// Any public address.
+        Public = "public",
+        /// Registered upstreams only.
+        Allowlist = "allowlist",
     }
 }
 

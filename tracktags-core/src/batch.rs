@@ -166,6 +166,9 @@ impl Batch {
             Operation::Record { terms, place, units, when } => {
                 self.change(terms, *place, counters, cuts, |ready, entry| record(ready, entry, *units, *when))
             }
+            Operation::Start { terms, place, units } => {
+                self.change(terms, *place, counters, cuts, |ready, entry| start(ready, entry, *units))
+            }
             Operation::Correct { terms, place, units } => {
                 self.change(terms, *place, counters, cuts, |ready, entry| {
                     correct(ready, entry, units.get().saturating_neg())
@@ -403,6 +406,11 @@ fn record(ready: &Ready, entry: &MetricLimits, units: Units, when: Option<Timest
         bucket: Some(bucket),
         ..Change::to(EntryKind::Record, after)
     })
+}
+
+fn start(ready: &Ready, entry: &MetricLimits, units: Units) -> Option<Change> {
+    let change = record(ready, entry, units, None)?;
+    Some(Change { after: change.after.starting_from(change.units), ..change })
 }
 
 /// The hour of history of an instant outside the running hour, counted back or on in whole hours from it.

@@ -81,6 +81,15 @@ pub enum Operation {
         /// When, if it was in the past.
         when: Option<Timestamp>,
     },
+    /// Count what an account starts from, and start each further interval from it.
+    Start {
+        /// The account's terms.
+        terms: Arc<Terms>,
+        /// The metric's place in them.
+        place: usize,
+        /// How many.
+        units: Units,
+    },
     /// Correct usage downwards. Neither the metric's value nor its level may fall below 0; a window stops there.
     Correct {
         /// The account's terms.
@@ -118,6 +127,7 @@ impl Operation {
             Self::Take(demand) => &demand.terms,
             Self::Settle { terms, .. }
             | Self::Record { terms, .. }
+            | Self::Start { terms, .. }
             | Self::Correct { terms, .. }
             | Self::SetTo { terms, .. }
             | Self::Reset { terms, .. } => terms,

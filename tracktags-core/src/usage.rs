@@ -2,7 +2,7 @@
 //! changes them.
 //!
 //! A counter is brought to an instant before anything happens to it: a window whose end has passed is entered anew
-//! at 0. Time never runs back for a counter: an earlier clock counts as the instant of its last change.
+//! at 0, the metric's own interval at what the account starts from. Time never runs back for a counter: an earlier clock counts as the instant of its last change.
 //!
 //! | kind | level | each running window |
 //! |---|---|---|
@@ -178,6 +178,8 @@ pub struct Counter {
     pub level_since: u64,
     /// How its windows were cut last ([`Cuts::id`]).
     pub cut: u64,
+    /// What the metric's own interval begins at; it is shown in the value and is no usage.
+    pub start: i64,
 }
 
 words! {
@@ -253,9 +255,9 @@ impl Counter {
     /// says, and what was taken before can no longer be taken back from it.
     pub fn bring_to(&mut self, at: Timestamp, cuts: &Cuts) {
         let recut = self.cut != cuts.id;
-        for (running, span) in self.windows.iter_mut().zip(&cuts.spans) {
+        for ((running, span), window) in self.windows.iter_mut().zip(&cuts.spans).zip(Window::ALL) {
             if at >= running.end {
-                *running = RunningWindow { end: span.end, tally: Tally::default() };
+                *running = RunningWindow { end: span.end, tally: fresh(window, self.start) };
             } else if recut {
                 running.end = span.end;
             }
@@ -308,6 +310,13 @@ impl Counter {
         Some(after)
     }
 
+    /// The same account, which starts each further interval from `units`.
+    #[must_use]
+    pub const fn starting_from(mut self, units: i64) -> Self {
+        self.start = units;
+        self
+    }
+
     /// Changes a take by `units` and `overage`, both signed.
     #[must_use]
     pub fn settled(&self, at: Timestamp, cuts: &Cuts, taken: &Taken, units: i64, overage: &Overage) -> Self {
@@ -338,7 +347,7 @@ impl Counter {
         Some(after)
     }
 
-    /// Sets every running window to 0, and the level too when asked.
+    /// Sets every running window to 0, and the level and what intervals start from too when asked.
     #[must_use]
     pub fn reset(&self, at: Timestamp, level_too: bool) -> Self {
         let mut after = *self;
@@ -350,6 +359,7 @@ impl Counter {
         if level_too {
             after.level = Tally::default();
             after.level_since = after.entry;
+            after.start = 0;
         }
         after
     }
@@ -366,16 +376,22 @@ impl Counter {
         let after = &entry.state;
         let numbered = entry.number == self.entry.saturating_add(1) && after.entry == entry.number;
         let level = fits(entry, &self.level, &after.level, overage_of_level(&entry.overage));
-        let mut windows = self.windows.iter().zip(&after.windows).zip(&entry.overage);
+        let windows = self.windows.iter().zip(&after.windows).zip(&entry.overage);
         numbered
             && after.changed_at >= self.changed_at
             && level
-            && windows.all(|((before, after), overage)| {
-                let anew = Tally::default();
+            && windows.zip(Window::ALL).all(|(((before, after), overage), window)| {
+                let anew = fresh(window, self.start);
                 fits(entry, &before.tally, &after.tally, *overage)
                     || (after.end != before.end && fits(entry, &anew, &after.tally, *overage))
             })
     }
+}
+
+/// A window that is entered anew. What it starts from is one sample, where samples are kept.
+fn fresh(window: Window, start: i64) -> Tally {
+    let is_own = window == Window::Own && start != 0;
+    Tally { units: if is_own { start } else { 0 }, overage: 0, samples: i64::from(is_own) }
 }
 
 const fn overage_of_level(overage: &Overage) -> i64 {

@@ -20,7 +20,7 @@
 //!
 //! A counter is packed against a base, which it mostly agrees with: in a row the entry's instant, its number and the
 //! state of the entry before; by itself zeros. It is: `changed_at` (microseconds after the base's instant, signed);
-//! `entry` (after the base's number, signed); `since`, `level_since`; a byte of bits saying which windows end
+//! `entry` (after the base's number, signed); `since`, `level_since`, `start`; a byte of bits saying which windows end
 //! elsewhere than the base's and (the highest) that it was cut otherwise; one saying which of the windows and (after
 //! them) the level have overage; one saying which have samples. Then `cut` (8 bytes little endian) and the ends
 //! (seconds after `changed_at`, signed), where their bits say so; the units of each window and of the level; overage
@@ -191,6 +191,7 @@ fn put_counter(into: &mut Vec<u8>, counter: &Counter, base: &Base<'_>) {
     put_signed(into, counter.entry.wrapping_sub(base.number) as i64);
     put(into, counter.since);
     put(into, counter.level_since);
+    put_signed(into, counter.start);
     into.push(bits(moved()) | if cut_otherwise { CUT_BIT } else { 0 });
     into.push(bits(tallies().map(|tally| tally.overage != 0)));
     into.push(bits(tallies().map(|tally| tally.samples != 0)));
@@ -331,6 +332,7 @@ impl<'a> Reader<'a> {
             entry: base.number.wrapping_add(self.signed()? as u64),
             since: self.number()?,
             level_since: self.number()?,
+            start: self.signed()?,
             ..*base.state
         };
         let (moved, overage, samples) = (self.byte()?, self.byte()?, self.byte()?);

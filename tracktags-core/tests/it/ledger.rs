@@ -55,7 +55,7 @@ proptest! {
 
     #[test]
     fn every_state_follows_from_the_one_before(
-        steps in prop::collection::vec((0_u8..7, 0_i64..9, 0_i64..200_000), 1..120),
+        steps in prop::collection::vec((0_u8..8, 0_i64..9, 0_i64..200_000), 1..120),
     ) {
         let terms = Arc::new(Terms::new(account(), [
             limit("api_calls", 50, Period::Minutely),
@@ -76,6 +76,7 @@ proptest! {
                 3 => Operation::Record { terms, place: 0, units: units(n), when: None },
                 4 => Operation::Correct { terms, place: 0, units: units(n) },
                 5 => Operation::SetTo { terms, place: 0, units: units(n) },
+                6 => Operation::Start { terms, place: 0, units: units(n) },
                 _ => Operation::Reset { terms, place: 0, level_too: n % 2 == 0 },
             };
             if let Outcome::Decided(decision) = ledger.apply(now, operation) {
@@ -111,6 +112,30 @@ fn several_limits_take_all_or_none() {
     let counter = ledger.counter(&terms.limits.metrics()[0].counter);
     assert!(counter.windows.iter().all(|running| running.tally.units == 3), "the denied one took nothing");
     assert_eq!(ledger.entries().len(), 1, "and wrote nothing");
+}
+
+#[test]
+fn each_interval_starts_where_the_account_does_and_limits_see_the_usage_alone() {
+    let mut ledger = MemoryLedger::new();
+    let terms = Arc::new(Terms::new(account(), [limit("api_calls", 5, Period::Hourly)]));
+    let begins = Operation::Start { terms: Arc::clone(&terms), place: 0, units: units(3) };
+    assert_eq!(ledger.apply(start(), begins), Outcome::Done { value: 3, before: 0 });
+    let take = |ledger: &mut MemoryLedger, seconds, n| {
+        let demand = Demand::new(Arc::clone(&terms), 0, units(n));
+        let Outcome::Decided(decision) = ledger.apply(start().plus_seconds(seconds), Operation::Take(demand))
+        else {
+            panic!()
+        };
+        (decision.admitted, decision.metrics[0].value, decision.metrics[0].limits[0].usage)
+    };
+    // It is usage of the interval in which it was said, once.
+    assert_eq!(take(&mut ledger, 0, 2), (true, 5, 5));
+    assert_eq!(take(&mut ledger, 0, 1), (false, 5, 5));
+    assert_eq!(take(&mut ledger, 3_600, 1), (true, 4, 1));
+    assert_eq!(take(&mut ledger, 7_200, 5), (true, 8, 5));
+    let gone = Operation::Reset { terms: Arc::clone(&terms), place: 0, level_too: true };
+    assert_eq!(ledger.apply(start().plus_seconds(7_200), gone), Outcome::Done { value: 0, before: 8 });
+    assert_eq!(take(&mut ledger, 10_800, 1), (true, 1, 1), "deleted, it starts from nothing");
 }
 
 #[test]

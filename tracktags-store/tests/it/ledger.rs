@@ -115,6 +115,7 @@ impl World {
             }
             17 => Operation::Correct { terms, place, units },
             18 => Operation::SetTo { terms, place, units },
+            19 if self.rng.random_range(0..2) == 0 => Operation::Start { terms, place, units },
             19 => Operation::Reset { terms, place, level_too: self.rng.random_range(0..2) == 0 },
             _ => Operation::Take(Demand::new(terms, place, units)),
         }
