@@ -6,6 +6,7 @@
 mod audit;
 mod changes;
 mod command_line;
+mod contract;
 mod crash;
 mod demo;
 mod drain;
@@ -22,4 +23,5 @@ mod secrets;
 mod security;
 mod settle;
 mod targets;
+mod tenants;
 mod windows;

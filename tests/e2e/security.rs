@@ -1,135 +1,13 @@
-//! Who may do what, and what nobody may: two tenants, a customer with another's envelope, bad input, and the
-//! lock-out. Where calls may go and whose bytes come back is `targets.rs`.
+//! What nobody may: a customer with another's envelope, bad input, and the lock-out. Two tenants are `tenants.rs`; where
+//! calls may go and whose bytes come back is `targets.rs`.
 
 #![cfg(test)]
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use tracktags_tests::http::{Client, Response};
+use tracktags_tests::http::Client;
 use tracktags_tests::upstream::Upstream;
-use tracktags_tests::{TestApp, call, envelope, new_business, text, wait_until};
-
-/// An answer without what differs by design: the request's id, the time, and the order of headers.
-fn bare(answer: &Response) -> (u16, String, Vec<(String, String)>) {
-    let kept = |name: &str| !matches!(name, "x-request-id" | "date" | "connection");
-    let mut headers: Vec<_> = answer.headers.iter().filter(|(name, _)| kept(name)).cloned().collect();
-    headers.sort();
-    (answer.status, answer.text(), headers)
-}
-
-/// Every operation that takes an id, in path, query or body.
-const WITH_IDS: &[&str] = &[
-    "GET /api/v1/plans/{plan}",
-    r#"PUT /api/v1/plans/{plan} {"plan_name":"x"}"#,
-    "DELETE /api/v1/plans/{plan}",
-    "GET /api/v1/plans?business_id={bid}",
-    "POST /api/v1/customers/{customer}/keys/{key}/rotate",
-    r#"POST /api/v1/check {"customer_id":"{customer}"}"#,
-    r#"POST /api/v1/track {"customer_id":"{customer}","metric_name":"api_calls"}"#,
-    "GET /api/v1/metrics/api_calls/history?customer_id={customer}",
-    "GET /api/v1/metrics/api_calls/history?business_id={bid}",
-    "GET /api/v1/plan_limits/{limit}",
-    r#"PUT /api/v1/plan_limits/{limit} {"limit_value":1}"#,
-    "DELETE /api/v1/plan_limits/{limit}",
-    "GET /api/v1/plan_limits?plan_id={plan}",
-    "GET /api/v1/plan_limits?customer_id={customer}",
-    "GET /api/v1/plan_limits?business_id={bid}",
-    "GET /api/v1/plan_limits/{limit}?business_id={bid}",
-    r#"POST /api/v1/plan_limits {"metric_name":"m","limit_value":1,"plan_id":"{plan}"}"#,
-    r#"POST /api/v1/plan_limits {"metric_name":"m","limit_value":1,"customer_id":"{customer}"}"#,
-    "GET /api/v1/customers/{customer}",
-    r#"PUT /api/v1/customers/{customer} {"customer_name":"x"}"#,
-    "DELETE /api/v1/customers/{customer}",
-    "GET /api/v1/customers?plan_id={plan}",
-    r#"POST /api/v1/customers {"customer_id":"mine","plan_id":"{plan}"}"#,
-    "GET /api/v1/customers/{customer}/keys",
-    "GET /api/v1/customers/{customer}/keys/{key}",
-    "DELETE /api/v1/customers/{customer}/keys/{key}",
-    "GET /api/v1/keys/customer_api/{key}",
-    "DELETE /api/v1/keys/customer_api/{key}",
-    "GET /api/v1/keys/business/{business_key}",
-    "DELETE /api/v1/keys/business/{business_key}",
-    "GET /api/v1/businesses/{bid}",
-    "GET /api/v1/businesses/{bid}/settings",
-    r#"PATCH /api/v1/businesses/{bid}/settings {"timezone":"UTC"}"#,
-    "GET /api/v1/settings?business_id={bid}",
-    "GET /api/v1/businesses/{bid}/customers",
-    r#"POST /api/v1/businesses/{bid}/customers {"customer_id":"new"}"#,
-    "GET /api/v1/businesses/{bid}/customers/{customer}",
-    r#"PUT /api/v1/businesses/{bid}/customers/{customer} {"customer_name":"x"}"#,
-    "DELETE /api/v1/businesses/{bid}/customers/{customer}",
-    "GET /api/v1/businesses/{bid}/customers/{customer}/keys",
-    "POST /api/v1/businesses/{bid}/customers/{customer}/keys",
-    "GET /api/v1/businesses/{bid}/customers/{customer}/keys/{key}",
-    "DELETE /api/v1/businesses/{bid}/customers/{customer}/keys/{key}",
-    "GET /api/v1/businesses/{bid}/keys",
-    "POST /api/v1/businesses/{bid}/keys",
-    "GET /api/v1/businesses/{bid}/keys/business/{business_key}",
-    "DELETE /api/v1/businesses/{bid}/keys/business/{business_key}",
-    "GET /api/v1/metrics?customer_id={customer}",
-    "GET /api/v1/metrics/{metric}",
-    "GET /api/v1/metrics/{metric}?customer_id={customer}",
-    r#"PUT /api/v1/metrics/{metric} {"value":1}"#,
-    r#"POST /api/v1/metrics?customer_id={customer} {"metric_name":"m"}"#,
-    r#"PATCH /api/v1/metrics/{metric} {"tags":{}}"#,
-    "DELETE /api/v1/metrics/{metric}",
-    "DELETE /api/v1/metrics/mine?customer_id={customer}",
-    r#"PUT /api/v1/metrics/{metric}?customer_id={customer} {"set_to":0}"#,
-    "GET /api/v1/metrics/{metric}/history",
-    "GET /api/v1/metrics/{metric}/history?customer_id={customer}",
-    r#"POST /api/v1/check {"metric_name":"{metric}"}"#,
-    r#"POST /api/v1/track {"metric_name":"mine","customer_id":"{customer}"}"#,
-    "POST /api/v1/customers/{customer}/keys/{key}/rotate",
-    "POST /api/v1/keys/business/{business_key}/rotate",
-    "GET /api/v1/usage?customer_id={customer}",
-    "GET /api/v1/usage?metric_name={metric}",
-    "GET /api/v1/usage?business_id={bid}",
-    r#"POST /api/v1/proxy {"metric_name":"mine","target_url":"http://127.0.0.1:1/","customer_id":"{customer}"}"#,
-];
-
-#[test]
-fn another_tenants_objects_answer_as_unknown_ones() {
-    let app = TestApp::new();
-    let (_, other_key) = new_business(&app.node);
-    let mut other = app.client();
-    // What belongs to the first business.
-    let limit = app.limit("api_calls", 5, "monthly");
-    let _key = app.customer_key("customer_1");
-    let key_of = |path: &str| text(&app.business("GET", path, None, 200)["keys"][0], "id");
-    let theirs = [
-        ("{bid}", app.business_id.clone()),
-        ("{plan}", app.plan("Gold", false)),
-        ("{limit}", limit),
-        ("{customer}", "customer_1".to_owned()),
-        ("{key}", key_of("/api/v1/customers/customer_1/keys")),
-        ("{business_key}", key_of("/api/v1/keys")),
-        ("{metric}", "api_calls".to_owned()),
-    ];
-    // And what belongs to nobody.
-    let nobodys = theirs.clone().map(|(name, id)| {
-        let unknown =
-            if name == "{bid}" { format!("biz_{}", "0".repeat(id.len() - 4)) } else { "unknown".to_owned() };
-        (name, unknown)
-    });
-    let tables =
-        ["plans", "plan_limits", "customers", "customer_keys", "metrics", "businesses", "config_versions"];
-    let dump: String = tables.iter().map(|table| format!("SELECT * FROM {table};")).collect();
-    let before = app.node.sql(&dump);
-    let mut send = |operation: &str, ids: &[(&str, String)]| {
-        let sent = ids.iter().fold(operation.to_owned(), |text, (name, id)| text.replace(name, id));
-        let mut parts = sent.splitn(3, ' ');
-        let (method, path) = (parts.next().unwrap(), parts.next().unwrap());
-        let body: Option<Value> = parts.next().map(|body| serde_json::from_str(body).unwrap());
-        other.json(method, path, &other_key, body.as_ref())
-    };
-    for operation in WITH_IDS {
-        let (foreign, unknown) = (send(operation, &theirs), send(operation, &nobodys));
-        assert_eq!(foreign.status, 404, "{operation}: {}", foreign.text());
-        assert_eq!(bare(&foreign), bare(&unknown), "{operation}");
-    }
-    println!("{} operations with a foreign id", WITH_IDS.len());
-    assert_eq!(app.node.sql(&dump), before, "refused calls change nothing");
-}
+use tracktags_tests::{TestApp, call, envelope, text, wait_until};
 
 #[test]
 fn a_customers_key_opens_its_own_account_only() {

@@ -29,12 +29,18 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
 
 /// A random number's seed: `TRACKTAGS_SEED` repeats one. Printed, so that a failure can be.
 #[must_use]
-#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the seed repeats a run")]
+#[expect(clippy::print_stdout, reason = "the seed repeats a run")]
 pub fn seed() -> u64 {
-    let given = std::env::var("TRACKTAGS_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(rand::random);
+    let seed = given_seed().unwrap_or_else(rand::random);
     println!("TRACKTAGS_SEED={seed}");
     seed
+}
+
+/// The seed that `TRACKTAGS_SEED` says, if it does.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the seed repeats a run")]
+pub fn given_seed() -> Option<u64> {
+    std::env::var("TRACKTAGS_SEED").ok().and_then(|seed| seed.parse().ok())
 }
 
 /// A node with a business.

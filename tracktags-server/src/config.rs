@@ -171,6 +171,12 @@ impl Config {
         Self::from_sources(file, environment())
     }
 
+    /// The defaults alone.
+    #[cfg(test)]
+    pub(crate) fn defaults() -> Result<Self, ConfigError> {
+        Self::from_sources(None, environment().source(Some(std::collections::HashMap::new())))
+    }
+
     fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
         let mut builder = Source::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = file {

@@ -19,7 +19,8 @@ macro_rules! codes {
         pub(crate) enum Code { $($(#[$doc])* $name,)+ }
 
         impl Code {
-            const fn row(self) -> (u16, &'static str, &'static str) {
+            /// Its status, its title and its word.
+            pub(crate) const fn row(self) -> (u16, &'static str, &'static str) {
                 match self { $(Self::$name => ($status, $title, $code),)+ }
             }
         }

@@ -1,11 +1,14 @@
 //! The fields of a management body: each is taken by name and checked; what is wrong is collected and told at once.
 
+use crate::contract::schema::{Fields, Kind};
 use crate::error::{ApiError, Code, Detail};
 use crate::json::{self, Numeral};
 use serde_json::{Map, Value};
+use std::cell::RefCell;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use tracktags_core::accounts::{CustomerId, MetricName};
-use tracktags_core::metrics::Units;
+use tracktags_core::metrics::{UNITS_MAX, Units};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::Change;
 
@@ -54,13 +57,30 @@ impl Problems {
 pub(crate) struct Form {
     fields: Map<String, Value>,
     problems: Problems,
+    /// What a reader asks for, where the contract wants to know.
+    learned: Option<Rc<RefCell<Fields>>>,
 }
 
 impl Form {
     /// Reads a body strictly; an empty one counts as `{}`.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = if body.is_empty() { Map::new() } else { json::object(body)? };
-        Ok(Self { fields, problems: Problems::default() })
+        Ok(Self { fields, problems: Problems::default(), learned: None })
+    }
+
+    /// A form without fields that learns which ones its reader takes.
+    pub(crate) fn learning() -> (Self, Rc<RefCell<Fields>>) {
+        let learned = Rc::new(RefCell::new(Fields::default()));
+        let form =
+            Self { fields: Map::new(), problems: Problems::default(), learned: Some(Rc::clone(&learned)) };
+        (form, learned)
+    }
+
+    /// Notes what a field may hold. What is noted first holds.
+    fn learn(&self, name: &str, kind: impl FnOnce() -> Kind) {
+        if let Some(learned) = &self.learned {
+            learned.borrow_mut().note(name, kind);
+        }
     }
 
     /// Notes what is wrong with a field.
@@ -79,6 +99,7 @@ impl Form {
 
     /// A text of so many characters, or nothing; `null` is refused.
     pub(crate) fn text(&mut self, name: &str, chars: RangeInclusive<usize>) -> Option<String> {
+        self.learn(name, || Kind::printable(&chars));
         match self.take(name)? {
             Value::String(text) => self.fitting(name, text, &chars),
             _ => {
@@ -90,14 +111,41 @@ impl Form {
 
     /// A text that must be there.
     pub(crate) fn required_text(&mut self, name: &str, chars: RangeInclusive<usize>) -> String {
-        if !self.fields.contains_key(name) {
-            self.problem(name, "is required");
-        }
+        self.require(name);
         self.text(name, chars).unwrap_or_default()
+    }
+
+    /// A text of a format that `format` names and the caller checks.
+    pub(crate) fn custom_text(
+        &mut self,
+        name: &str,
+        format: &str,
+        chars: RangeInclusive<usize>,
+    ) -> Option<String> {
+        self.learn(name, || Kind::custom(format));
+        self.text(name, chars)
+    }
+
+    /// The same, which may be cleared with `null`.
+    pub(crate) fn custom_text_change(
+        &mut self,
+        name: &str,
+        format: &str,
+        chars: RangeInclusive<usize>,
+    ) -> Change<String> {
+        self.learn(name, || Kind::custom(format).or_null());
+        self.text_change(name, chars)
+    }
+
+    /// The name of a metric that is there or not, or `null`.
+    pub(crate) fn name_change(&mut self, name: &str) -> Change<String> {
+        self.learn(name, || Kind::name().or_null());
+        self.text_change(name, 0..=usize::MAX)
     }
 
     /// A text that may be cleared with `null`.
     pub(crate) fn text_change(&mut self, name: &str, chars: RangeInclusive<usize>) -> Change<String> {
+        self.learn(name, || Kind::printable(&chars).or_null());
         if let Some(Value::Null) = self.fields.get(name) {
             self.fields.remove(name);
             return Change::Clear;
@@ -124,6 +172,7 @@ impl Form {
 
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        self.learn(name, Kind::flag);
         match self.take(name)? {
             Value::Bool(flag) => Some(flag),
             _ => {
@@ -135,12 +184,14 @@ impl Form {
 
     /// Units of a metric.
     pub(crate) fn units(&mut self, name: &str) -> Option<Units> {
+        self.learn(name, Kind::units);
         let value = self.take(name)?;
         self.numeral(name, &value, RANGE_ADVICE).and_then(|units| Units::new(units).ok())
     }
 
     /// Units with a sign.
     pub(crate) fn signed_units(&mut self, name: &str) -> Option<i64> {
+        self.learn(name, || Kind::within(-UNITS_MAX..=UNITS_MAX));
         let value = self.take(name)?;
         let number = value.as_f64().filter(|number| *number < 0.0);
         let magnitude = match (number, value.as_i64()) {
@@ -165,6 +216,7 @@ impl Form {
 
     /// A whole number of a range.
     pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        self.learn(name, || Kind::within(range.clone()));
         let value = self.take(name)?;
         let advice = format!("must be a whole number from {} to {}", range.start(), range.end());
         let number = self.numeral(name, &value, &advice)?;
@@ -176,6 +228,7 @@ impl Form {
 
     /// A small whole number that may be cleared with `null`.
     pub(crate) fn number_change(&mut self, name: &str, range: RangeInclusive<u8>) -> Change<u8> {
+        self.learn(name, || Kind::within(i64::from(*range.start())..=i64::from(*range.end())).or_null());
         let value = match self.take(name) {
             None => return Change::Keep,
             Some(Value::Null) => return Change::Clear,
@@ -199,6 +252,10 @@ impl Form {
         range: &RangeInclusive<u16>,
         count_max: usize,
     ) -> Option<Vec<u16>> {
+        self.learn(name, || {
+            let numbers = i64::from(*range.start())..=i64::from(*range.end());
+            Kind::distinct(Kind::within(numbers), 0..=count_max)
+        });
         let value = self.take(name)?;
         let advice = format!(
             "must be a list of at most {count_max} distinct whole numbers from {} to {}",
@@ -223,6 +280,9 @@ impl Form {
 
     /// A list of distinct words, at least one.
     pub(crate) fn word_list<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<Vec<T>> {
+        self.learn(name, || {
+            Kind::distinct(Kind::words(words.iter().map(|(word, _)| *word)), 1..=words.len())
+        });
         let value = self.take(name)?;
         let mut found: Vec<(&str, T)> = Vec::new();
         for item in value.as_array().into_iter().flatten() {
@@ -248,6 +308,7 @@ impl Form {
     where
         T: Copy,
     {
+        self.learn(name, || Kind::words(words.iter().map(|(word, _)| *word)));
         let value = self.take(name)?;
         let found = words.iter().find(|(word, _)| value.as_str() == Some(*word)).map(|(_, found)| *found);
         if found.is_none() {
@@ -259,6 +320,7 @@ impl Form {
 
     /// A time that may be cleared with `null`.
     pub(crate) fn time_change(&mut self, name: &str) -> Change<Timestamp> {
+        self.learn(name, || Kind::time().or_null());
         match self.take(name) {
             None => Change::Keep,
             Some(Value::Null) => Change::Clear,
@@ -274,6 +336,7 @@ impl Form {
 
     /// An object kept as text.
     pub(crate) fn object_change(&mut self, name: &str) -> Change<String> {
+        self.learn(name, || Kind::object().or_null());
         match self.take(name) {
             None => Change::Keep,
             Some(Value::Null) => Change::Clear,
@@ -290,6 +353,7 @@ impl Form {
 
     /// `{string: string}`, kept as text.
     pub(crate) fn strings_change(&mut self, name: &str) -> Change<String> {
+        self.learn(name, || Kind::map(Kind::text()).or_null());
         let strings = |value: &Value| value.as_object().is_some_and(|map| map.values().all(Value::is_string));
         if self.fields.get(name).is_some_and(|value| !value.is_null() && !strings(value)) {
             drop(self.take(name));
@@ -306,6 +370,7 @@ impl Form {
         wanted: &str,
         chars: RangeInclusive<usize>,
     ) -> Option<String> {
+        self.learn(name, || Fields::default().maybe(wanted, Kind::printable(&chars)).strings().or_null());
         match self.take(name)? {
             Value::Null => None,
             Value::Object(mut map) if map.values().all(Value::is_string) => match map.remove(wanted) {
@@ -321,12 +386,14 @@ impl Form {
 
     /// A metric's name. A text against the grammar is a problem: this call would create it.
     pub(crate) fn metric(&mut self, name: &str) -> Option<MetricName> {
+        self.learn(name, Kind::name);
         let text = self.text(name, 0..=usize::MAX)?;
         self.named(name, MetricName::parse(&text))
     }
 
     /// The id of a customer that this call would create.
     pub(crate) fn customer(&mut self, name: &str) -> Option<CustomerId> {
+        self.learn(name, Kind::name);
         let text = self.text(name, 0..=usize::MAX)?;
         self.named(name, CustomerId::parse(&text))
     }
@@ -337,6 +404,9 @@ impl Form {
 
     /// Notes that a field which must be there is not.
     pub(crate) fn require(&mut self, name: &str) {
+        if let Some(learned) = &self.learned {
+            learned.borrow_mut().require(name);
+        }
         if !self.fields.contains_key(name) {
             self.problem(name, "is required");
         }

@@ -7,7 +7,9 @@
 mod api;
 mod app;
 mod call;
+mod check;
 pub mod config;
+mod contract;
 mod demo;
 mod error;
 mod form;
@@ -56,6 +58,9 @@ struct Arguments {
     /// Start with a throwaway database, a demo business and an upstream of its own, and print what to try.
     #[arg(long, conflicts_with = "config")]
     demo: bool,
+    /// Read the settings and the key files, say what is wrong or seldom meant, and end.
+    #[arg(long, conflicts_with = "demo")]
+    check: bool,
 }
 
 /// Why the server did not start, or did not end well.
@@ -113,6 +118,9 @@ fn told(error: &ServeError) -> ExitCode {
 
 async fn start(arguments: Arguments) -> Result<(), ServeError> {
     let config = Config::load(arguments.config.as_deref())?;
+    if arguments.check {
+        return Ok(check::run(&config, &mut io::stdout().lock())?);
+    }
     telemetry::start(config.log_level);
     let ended = signals()?;
     if arguments.demo {

@@ -5,6 +5,7 @@
 
 use crate::api::{accounts, admin, audit, define, history, keys, limits, metrics, usage};
 use crate::call::{envelope, query};
+use crate::contract;
 use crate::error::{ApiError, Code};
 use crate::identity::{
     Admin, Anonymous, Business, BusinessCaller, Caller, Holder, KeyKeeper, Observer, Reader, Scraper,
@@ -12,6 +13,7 @@ use crate::identity::{
 use crate::request::Input;
 use actix_web::http::Method;
 use actix_web::web;
+use utoipa::openapi::{HttpMethod, PathItem};
 
 /// Keeps a handler's first argument equal to what the table says.
 fn by<Who, Handler, Answer>(handler: Handler) -> Handler
@@ -24,12 +26,12 @@ where
 macro_rules! table {
     (@join $only:ident) => { stringify!($only) };
     (@join $first:ident $($rest:ident)+) => { concat!(stringify!($first), $(", ", stringify!($rest)),+) };
-    ($($($path:literal)|+ => { $($method:ident $who:ident $handler:path;)+ })+) => {
+    ($($($path:literal)|+ => { $($method:ident $who:ident $area:ident::$handler:ident;)+ })+) => {
         /// Puts every route of the table into an application.
         pub(crate) fn configure(config: &mut web::ServiceConfig) {
             $(config.service(
                 web::resource([$($path),+])
-                    $(.route(web::method(Method::$method).to(by::<$who, _, _>($handler))))+
+                    $(.route(web::method(Method::$method).to(by::<$who, _, _>($area::$handler))))+
                     .default_service(web::to(async || refused_method(table!(@join $($method)+))))
             );)+
         }
@@ -37,6 +39,41 @@ macro_rules! table {
         /// The table as text: path, method, who may call.
         const TABLE: &[(&[&str], &[(&str, &str)])] =
             &[$((&[$($path),+], &[$((stringify!($method), stringify!($who))),+])),+];
+
+        /// Every path with its operations as the contract has them.
+        pub(crate) fn described() -> Vec<(&'static str, PathItem)> {
+            let mut all = Vec::new();
+            $(for path in [$($path),+] {
+                let mut item = PathItem::default();
+                $(
+                    let id = concat!(stringify!($area), "_", stringify!($handler));
+                    let described = contract::$area::$handler();
+                    let operation = described.operation(id, stringify!($method), path, stringify!($who));
+                    item.merge_operations(PathItem::new(method!($method), operation));
+                )+
+                all.push((path, item));
+            })+
+            all
+        }
+    };
+}
+
+/// The method as OpenAPI has it.
+macro_rules! method {
+    (GET) => {
+        HttpMethod::Get
+    };
+    (POST) => {
+        HttpMethod::Post
+    };
+    (PUT) => {
+        HttpMethod::Put
+    };
+    (PATCH) => {
+        HttpMethod::Patch
+    };
+    (DELETE) => {
+        HttpMethod::Delete
     };
 }
 
@@ -158,6 +195,9 @@ table! {
     "/health" => {
         GET Anonymous usage::health;
     }
+    "/openapi.json" => {
+        GET Anonymous usage::openapi;
+    }
     "/metrics" => {
         GET Scraper usage::meters;
     }
@@ -205,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_stands_once_and_only_health_is_open() {
+    fn every_path_stands_once_and_only_health_and_the_contract_are_open() {
         let mut paths: Vec<_> = TABLE.iter().flat_map(|row| row.0).collect();
         let count = paths.len();
         paths.sort_unstable();
@@ -213,7 +253,7 @@ mod tests {
         assert_eq!(paths.len(), count);
         for (paths, methods) in TABLE {
             let is_open = methods.iter().any(|(_, who)| matches!(*who, "Anonymous" | "Observer"));
-            assert_eq!(is_open, matches!(paths[0], "/health" | "/ready"), "{paths:?}");
+            assert_eq!(is_open, matches!(paths[0], "/health" | "/ready" | "/openapi.json"), "{paths:?}");
         }
     }
 

@@ -60,8 +60,33 @@ pub(crate) fn admin_key(config: &Config) -> Result<Option<Secret>, ConfigError> 
         tracing::warn!("no admin key is configured (server.admin_key): nobody can create businesses");
         return Ok(None);
     };
-    check_admin_key(key.expose()).map_err(|problem| ConfigError::one(format!("{setting} {problem}")))?;
+    checked_admin_key(&key, setting)?;
     Ok(Some(key))
+}
+
+/// Looks at every key file there is, and makes none.
+///
+/// # Errors
+/// [`ConfigError`] with what is wrong with each.
+pub(crate) fn inspect(config: &Config) -> Result<(), ConfigError> {
+    let database = database_file(config);
+    let given = |file: &Option<PathBuf>, name: &str| match file {
+        Some(file) => Some(file.clone()),
+        None => Some(beside(&database, name)).filter(|file| file.exists()),
+    };
+    let master = given(&config.secrets.master_key_file, "master.key")
+        .map(|file| read(&file, "secrets.master_key_file"))
+        .map(|text| parse_master_keys(text?.expose(), "secrets.master_key_file").map(drop));
+    let admin = given(&config.server.admin_key_file, "admin.key")
+        .map(|file| read(&file, "server.admin_key_file"))
+        .map(|key| checked_admin_key(&key?, "server.admin_key_file"));
+    let problems = [master, admin].into_iter().flatten().filter_map(Result::err);
+    let problems: Vec<_> = problems.flat_map(|error| error.0).collect();
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+}
+
+fn checked_admin_key(key: &Secret, setting: &str) -> Result<(), ConfigError> {
+    check_admin_key(key.expose()).map_err(|problem| ConfigError::one(format!("{setting} {problem}")))
 }
 
 /// The database's file, as `store.url` names it.

@@ -16,6 +16,7 @@ pub use health::Health;
 pub use ledger::LedgerError;
 pub use meters::Meters;
 pub use secrets::MasterKey;
+pub use sqlite::doctor::{Finding, Level, doctor};
 pub use sqlite::verify::{LedgerLine, VerifyReport, read_ledger, verify};
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Businesses, their settings, and customers.
 
-use super::{Answer, Shape, shape};
+use super::{Answer, Shape, shape, words_of};
 use crate::error::ApiError;
 use crate::form::Form;
 use crate::identity::{Admin, Business};
@@ -36,14 +36,19 @@ fn shown_business(business: core::Business) -> Shape {
     }
 }
 
-/// `POST /api/v1/businesses`
-pub(crate) async fn create_business(admin: Admin, mut input: Input) -> Answer {
-    let mut form = input.form().await?;
-    let new = NewBusiness {
+/// The fields of a new business.
+pub(crate) fn new_business(form: &mut Form) -> NewBusiness {
+    NewBusiness {
         business_name: form.required_text("business_name", 1..=200),
         email: form.required_text("email", 1..=EMAIL_CHARS_MAX),
         user_id: form.optional_text("user_id", 1..=ID_CHARS_MAX),
-    };
+    }
+}
+
+/// `POST /api/v1/businesses`
+pub(crate) async fn create_business(admin: Admin, mut input: Input) -> Answer {
+    let mut form = input.form().await?;
+    let new = new_business(&mut form);
     form.finish()?;
     let business = input.app.store.create_business(admin.by, new).await?;
     Ok(HttpResponse::Created().json(shown_business(business)))
@@ -105,12 +110,16 @@ pub(crate) async fn read_business(business: Business, input: Input) -> Answer {
     Ok(HttpResponse::Ok().json(shown_business(business)))
 }
 
+/// What changes of a business: its name and its address.
+pub(crate) fn business_change(form: &mut Form) -> (Option<String>, Option<String>) {
+    (form.text("business_name", 1..=200), form.text("email", 1..=EMAIL_CHARS_MAX))
+}
+
 /// `PUT /api/v1/businesses/{bid}`
 pub(crate) async fn update_business(admin: Admin, mut input: Input) -> Answer {
     let id = named(&input)?;
     let mut form = input.form().await?;
-    let name = form.text("business_name", 1..=200);
-    let email = form.text("email", 1..=EMAIL_CHARS_MAX);
+    let (name, email) = business_change(&mut form);
     form.finish()?;
     let business = input.app.store.update_business(admin.by, id, name, email).await?;
     let said = shape! {"success": true, "message": "The business was updated."};
@@ -133,14 +142,15 @@ pub(crate) async fn read_settings(business: Business, input: Input) -> Answer {
     Ok(HttpResponse::Ok().json(shown_settings(&settings)))
 }
 
-fn settings_change(mut form: Form) -> Result<SettingsChange, ApiError> {
-    let timezone = form.text("timezone", 1..=100);
+/// What changes of the settings.
+pub(crate) fn settings_change(mut form: Form) -> Result<SettingsChange, ApiError> {
+    let timezone = form.custom_text("timezone", "time-zone", 1..=100);
     if let Some(Err(error)) = timezone.as_deref().map(Calendar::in_zone) {
         form.problem("timezone", error.to_string());
     }
-    let default_metric = form.text_change("default_metric", 0..=usize::MAX);
-    let enforcement = form.word("enforcement", &ENFORCEMENTS.map(|word| (word.as_str(), word)));
-    let target_policy = form.word("target_policy", &CHOICES.map(|word| (word.as_str(), word)));
+    let default_metric = form.name_change("default_metric");
+    let enforcement = form.word("enforcement", words_of!(Enforcement));
+    let target_policy = form.word("target_policy", words_of!(TargetChoice));
     let keys_max = form.number("max_customer_keys", 1..=i64::from(CUSTOMER_KEYS_MAX));
     form.finish()?;
     let default_metric = match default_metric {
@@ -161,9 +171,6 @@ pub(crate) async fn update_settings(business: Business, mut input: Input) -> Ans
     let settings = input.app.store.update_settings(business.by, business.id, change).await?;
     Ok(HttpResponse::Ok().json(shown_settings(&settings)))
 }
-
-const ENFORCEMENTS: [Enforcement; 2] = [Enforcement::Enforce, Enforcement::Observe];
-const CHOICES: [TargetChoice; 3] = [TargetChoice::Auto, TargetChoice::Public, TargetChoice::Allowlist];
 
 fn shown_customer(customer: Customer) -> Shape {
     let metadata: Value = serde_json::from_str(&customer.metadata).unwrap_or_else(|_| json!({}));
@@ -193,7 +200,8 @@ pub(super) fn customer_in_path(input: &Input) -> Result<CustomerId, ApiError> {
     id.map_err(|_against_grammar| ApiError::not_found(Entity::Customer))
 }
 
-fn customer_fields(form: &mut Form) -> CustomerFields {
+/// What changes of a customer.
+pub(crate) fn customer_fields(form: &mut Form) -> CustomerFields {
     if form.has("customer_name") && form.has("name") {
         form.problem("name", "is another word for customer_name; send only one of them");
     }
@@ -220,12 +228,16 @@ fn customer_fields(form: &mut Form) -> CustomerFields {
     }
 }
 
+/// The fields of a new customer.
+pub(crate) fn new_customer(form: &mut Form) -> (Option<CustomerId>, CustomerFields) {
+    form.require("customer_id");
+    (form.customer("customer_id"), customer_fields(form))
+}
+
 /// `POST …/customers`
 pub(crate) async fn create_customer(business: Business, mut input: Input) -> Answer {
     let mut form = input.form().await?;
-    form.require("customer_id");
-    let id = form.customer("customer_id");
-    let fields = customer_fields(&mut form);
+    let (id, fields) = new_customer(&mut form);
     let id = form.made(id)?;
     let customer = input.app.store.create_customer(business.by, business.id, id, fields).await?;
     let said = shape! {

@@ -151,14 +151,15 @@ async fn all_plans(store: &dyn Store, business: &BusinessId) -> Result<Vec<Plan>
 }
 
 /// A subscription set by hand.
-struct Override {
+pub(crate) struct Override {
     status: SubscriptionStatus,
     price_id: Option<String>,
     days: Option<i64>,
 }
 
 impl Override {
-    fn read(mut form: Form) -> Result<Self, ApiError> {
+    /// Reads it.
+    pub(crate) fn read(mut form: Form) -> Result<Self, ApiError> {
         form.require("status");
         let status = form.word("status", words_of!(SubscriptionStatus));
         let price_id = form.optional_text("price_id", 1..=PRICE_CHARS_MAX);

@@ -26,7 +26,7 @@ const CLEANUPS: [&str; 8] = ["5s", "1m", "1h", "6h", "1d", "7d", "30d", "never"]
 const RESETS: usize = 256;
 
 /// The fields that definition and change share.
-fn common(form: &mut Form) -> MetricFields {
+pub(crate) fn common(form: &mut Form) -> MetricFields {
     MetricFields {
         operation: form.word("operation", words_of!(metrics::Operation)),
         metric_type: form.word("metric_type", words_of!(MetricType)),
@@ -38,25 +38,28 @@ fn common(form: &mut Form) -> MetricFields {
 }
 
 /// What `POST` says.
-struct New {
+pub(crate) struct New {
     name: MetricName,
     fields: MetricFields,
-    limit: Option<InlineLimit>,
+    limit: Option<NewLimit>,
     initial: Units,
 }
 
-fn new_metric(mut form: Form, whose: &Whose) -> Result<New, ApiError> {
+/// A limit to be made along with a metric.
+struct NewLimit {
+    value: Units,
+    operator: Operator,
+    period: Option<Period>,
+    action: Action,
+}
+
+/// Reads a definition.
+pub(crate) fn read_metric(mut form: Form) -> Result<New, ApiError> {
     form.require("metric_name");
     let name = form.metric("metric_name");
     let mut fields = common(&mut form);
     fields.cleanup_after = form.word("cleanup_after", &CLEANUPS.map(|word| (word, word))).map(str::to_owned);
     let initial = form.units("initial_value").unwrap_or_default();
-    if initial != Units::ZERO && whose.account.is_none() {
-        form.problem("initial_value", "needs an account: name the customer with ?customer_id=");
-    }
-    if initial != Units::ZERO && fields.metric_type == Some(MetricType::Reset) {
-        form.problem("initial_value", "is not supported yet for a value that begins again each interval");
-    }
     let asked = ["limit_operator", "limit_period", "breach_action"].map(|name| form.has(name));
     let value = form.units("limit_value");
     if asked.contains(&true) && value.is_none() {
@@ -66,8 +69,7 @@ fn new_metric(mut form: Form, whose: &Whose) -> Result<New, ApiError> {
     let period = form.word("limit_period", words_of!(Period));
     let action = form.word("breach_action", words_of!(Action));
     let name = form.made(name)?;
-    let limit = value.map(|value| InlineLimit {
-        attachment: attachment(whose),
+    let limit = value.map(|value| NewLimit {
         value,
         operator: operator.unwrap_or(Operator::Gte),
         period,
@@ -76,10 +78,26 @@ fn new_metric(mut form: Form, whose: &Whose) -> Result<New, ApiError> {
     Ok(New { name, fields, limit, initial })
 }
 
-/// Whom a limit made along with a metric holds for.
-fn attachment(whose: &Whose) -> Attachment {
-    let customer = whose.account.as_ref().and_then(|account| account.customer.clone());
-    customer.map_or(Attachment::Business, Attachment::Customer)
+impl NewLimit {
+    /// The limit for whom the metric is defined.
+    fn of(self, whose: &Whose) -> InlineLimit {
+        let customer = whose.account.as_ref().and_then(|account| account.customer.clone());
+        InlineLimit {
+            attachment: customer.map_or(Attachment::Business, Attachment::Customer),
+            value: self.value,
+            operator: self.operator,
+            period: self.period,
+            action: self.action,
+        }
+    }
+}
+
+/// Refuses a customer who is not there.
+async fn check_customer(input: &Input, business: &BusinessId, whose: &Whose) -> Result<(), ApiError> {
+    if let Some(customer) = whose.account.as_ref().and_then(|account| account.customer.clone()) {
+        drop(input.app.store.customer(business.clone(), customer).await?);
+    }
+    Ok(())
 }
 
 /// `POST /api/v1/metrics`
@@ -87,19 +105,23 @@ pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
     let Business { id, by } = business;
     let reader = Reader { business: id, customer: None };
     let whose = Whose::asked(&reader, &input)?;
-    let New { name, fields, limit, initial } = new_metric(input.form().await?, &whose)?;
-    let store = &*input.app.store;
-    if let Some(customer) = whose.account.as_ref().and_then(|account| account.customer.clone()) {
-        drop(store.customer(reader.business.clone(), customer).await?);
+    let New { name, fields, limit, initial } = read_metric(input.form().await?)?;
+    if initial != Units::ZERO && whose.account.is_none() {
+        return Err(ApiError::field(
+            "initial_value",
+            "needs an account: name the customer with ?customer_id=",
+        ));
     }
+    let store = &*input.app.store;
+    check_customer(&input, &reader.business, &whose).await?;
     let definition = MetricDefinition {
         business: reader.business.clone(),
         name: name.clone(),
         scope: whose.scope,
         fields,
-        limit,
+        limit: limit.map(|limit| limit.of(&whose)),
     };
-    let (record, _is_new) = store.define_metric(by, definition).await?;
+    let (record, is_new) = store.define_metric(by, definition).await?;
     let standing = match whose.account {
         None => None,
         Some(account) => {
@@ -107,9 +129,14 @@ pub(crate) async fn create(business: Business, mut input: Input) -> Answer {
             let place = terms.limits.find(name.as_str());
             let place = place.ok_or_else(|| ApiError::not_found(Entity::Metric))?;
             if initial != Units::ZERO {
-                let recorded =
-                    Operation::Record { terms: Arc::clone(&terms), place, units: initial, when: None };
-                drop(store.commit(vec![recorded]).await?);
+                let (terms, units) = (Arc::clone(&terms), initial);
+                // Defined before, it is usage like any other.
+                let counted = if is_new {
+                    Operation::Start { terms, place, units }
+                } else {
+                    Operation::Record { terms, place, units, when: None }
+                };
+                drop(store.commit(vec![counted]).await?);
             }
             let usage = store.usage(Arc::clone(&terms), Some(place)).await?;
             let first = usage.metrics.into_iter().next();
@@ -131,6 +158,7 @@ pub(crate) async fn update(business: Business, mut input: Input) -> Answer {
     let mut form = input.form().await?;
     let fields = common(&mut form);
     form.finish()?;
+    check_customer(&input, &id, &whose).await?;
     let record = input.app.store.update_metric(by, id, name, whose.scope, fields).await?;
     Ok(HttpResponse::Ok().json(definition(&record)))
 }

@@ -41,23 +41,45 @@ fn shown(key: KeyRecord) -> Shape {
 }
 
 /// When a new key ends, if it does.
-fn end_of(form: &mut Form, input: &Input) -> Option<Timestamp> {
+fn end_of(form: &mut Form, now: Timestamp) -> Option<Timestamp> {
     let expires_at = set(form.time_change("expires_at"));
-    if expires_at.is_some_and(|expires_at| expires_at <= input.app.clock.now()) {
+    if expires_at.is_some_and(|expires_at| expires_at <= now) {
         form.problem("expires_at", "must be in the future");
     }
     expires_at
 }
 
 /// The fields of a new key.
-fn new_key(form: &mut Form, input: &Input, owner: KeyOwner, key_type: &str, name_chars_max: usize) -> NewKey {
+pub(crate) struct NewFields {
+    key_name: Option<String>,
+    description: Option<String>,
+    expires_at: Option<Timestamp>,
+    scopes: Scopes,
+}
+
+impl NewFields {
+    fn of(self, owner: KeyOwner) -> NewKey {
+        let Self { key_name, description, expires_at, scopes } = self;
+        NewKey { owner, key_name, description, expires_at, scopes }
+    }
+}
+
+/// Reads the fields of a new key. Only a business's may be made for less than everything.
+pub(crate) fn new_fields(form: &mut Form, now: Timestamp, is_customers: bool) -> NewFields {
+    let (key_type, name_chars_max) = if is_customers { (CUSTOMER_TYPE, 100) } else { (BUSINESS_TYPE, 50) };
     form.word("key_type", &[(key_type, ())]);
-    NewKey {
-        owner,
+    NewFields {
         key_name: form.optional_text("key_name", 1..=name_chars_max),
         description: form.string_in_object("credentials", "description", 0..=DESCRIPTION_CHARS_MAX),
-        expires_at: end_of(form, input),
-        scopes: Scopes::ALL,
+        expires_at: end_of(form, now),
+        scopes: if is_customers { Scopes::ALL } else { scopes(form) },
+    }
+}
+
+fn scopes(form: &mut Form) -> Scopes {
+    match form.word_list("scopes", words_of!(KeyScope)) {
+        Some(scopes) if scopes.len() < KeyScope::ALL.len() => Scopes::only(scopes).unwrap_or(Scopes::ALL),
+        Some(_) | None => Scopes::ALL,
     }
 }
 
@@ -98,34 +120,33 @@ pub(crate) async fn create_for_customer(KeyKeeper(business): KeyKeeper, mut inpu
     // An unknown customer is created, so an id against the grammar is a bad request here.
     let customer = CustomerId::parse(&input.segment("cid"));
     let customer = customer.map_err(|error| ApiError::field("customer_id", error.to_string()))?;
-    let owner = KeyOwner::Customer(business.id, customer);
-    let new = new_key(&mut form, &input, owner, CUSTOMER_TYPE, 100);
+    let new = new_fields(&mut form, input.app.clock.now(), true);
     form.finish()?;
-    make(&input, business.by, new).await
+    make(&input, business.by, new.of(KeyOwner::Customer(business.id, customer))).await
 }
 
 /// `POST …/keys`
 pub(crate) async fn create(KeyKeeper(business): KeyKeeper, mut input: Input) -> Answer {
     let mut form = input.form().await?;
-    let mut new = new_key(&mut form, &input, KeyOwner::Business(business.id), BUSINESS_TYPE, 50);
-    if let Some(scopes) = form.word_list("scopes", words_of!(KeyScope)) {
-        new.scopes = if scopes.len() == KeyScope::ALL.len() {
-            Scopes::ALL
-        } else {
-            Scopes::only(scopes).unwrap_or(Scopes::ALL)
-        };
-    }
+    let new = new_fields(&mut form, input.app.clock.now(), false);
     form.finish()?;
-    make(&input, business.by, new).await
+    make(&input, business.by, new.of(KeyOwner::Business(business.id))).await
+}
+
+/// Reads how `key` is to be replaced.
+pub(crate) fn rotation(form: &mut Form, now: Timestamp, key: String) -> Rotation {
+    Rotation {
+        key,
+        grace_seconds: form.number("grace_seconds", 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS),
+        expires_at: end_of(form, now),
+    }
 }
 
 /// Puts a new key in the place of `key`.
 async fn rotate_key(mut input: Input, by: Author, owner: KeyOwner, key: String) -> Answer {
     let mut form = input.form().await?;
-    let grace_seconds = form.number("grace_seconds", 0..=GRACE_SECONDS_MAX).unwrap_or(GRACE_SECONDS);
-    let expires_at = end_of(&mut form, &input);
+    let rotation = rotation(&mut form, input.app.clock.now(), key);
     form.finish()?;
-    let rotation = Rotation { key, grace_seconds, expires_at };
     let rotated = input.app.store.rotate_key(by, owner.clone(), rotation).await?;
     let old = shape! {"replaces": rotated.replaces, "old_key_expires_at": rotated.old_expires_at};
     Ok(HttpResponse::Created().json(shown_once(&owner, &rotated.created).and(old)))

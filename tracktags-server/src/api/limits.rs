@@ -10,7 +10,7 @@ use actix_web::HttpResponse;
 use tracktags_core::accounts::{BusinessId, CustomerId, MetricName};
 use tracktags_core::error::Entity;
 use tracktags_core::limits::{Action, Attachment, Limit, Operator, Plan};
-use tracktags_core::metrics::MetricType;
+use tracktags_core::metrics::{MetricType, Units};
 use tracktags_core::traits::{Change, LimitChange, LimitQuery, NewLimit, PlanFields};
 use tracktags_core::windows::Period;
 use url::Url;
@@ -46,7 +46,7 @@ fn shown(limit: &Limit) -> Shape {
 
 /// The fields that creation and change share.
 fn common(form: &mut Form) -> LimitChange {
-    let webhook_urls = form.text_change("webhook_urls", 1..=URLS_CHARS_MAX);
+    let webhook_urls = form.custom_text_change("webhook_urls", "web-urls", 1..=URLS_CHARS_MAX);
     if let Change::Set(urls) = &webhook_urls
         && !urls.split(',').all(|url| is_web_url(url.trim()))
     {
@@ -87,16 +87,30 @@ fn attachment(form: &mut Form) -> Result<Attachment, Entity> {
     }
 }
 
-fn new_limit(mut form: Form, business: BusinessId) -> Result<NewLimit, ApiError> {
+/// A new limit as its body has it.
+pub(crate) struct ReadLimit {
+    given: LimitChange,
+    metric_name: MetricName,
+    value: Units,
+    attachment: Attachment,
+}
+
+/// Reads a new limit.
+pub(crate) fn read_limit(mut form: Form) -> Result<ReadLimit, ApiError> {
     form.require("metric_name");
     form.require("limit_value");
     let attachment = attachment(&mut form);
-    let given = common(&mut form);
+    let mut given = common(&mut form);
+    let (metric_name, value) = form.made(given.metric_name.take().zip(given.value))?;
+    Ok(ReadLimit { given, metric_name, value, attachment: attachment.map_err(ApiError::not_found)? })
+}
+
+fn new_limit(form: Form, business: BusinessId) -> Result<NewLimit, ApiError> {
+    let ReadLimit { given, metric_name, value, attachment } = read_limit(form)?;
     let default_period = match given.metric_type {
         Some(MetricType::Checkpoint) => Period::Realtime,
         _ => Period::Monthly,
     };
-    let (metric_name, value) = form.made(given.metric_name.zip(given.value))?;
     Ok(NewLimit {
         business,
         metric_name,
@@ -104,7 +118,7 @@ fn new_limit(mut form: Form, business: BusinessId) -> Result<NewLimit, ApiError>
         period: given.period.unwrap_or(default_period),
         operator: given.operator.unwrap_or(Operator::Gte),
         action: given.action.unwrap_or(Action::Deny),
-        attachment: attachment.map_err(ApiError::not_found)?,
+        attachment,
         metric_type: given.metric_type,
         alert_thresholds: given.alert_thresholds.unwrap_or_default(),
         webhook_urls: set(given.webhook_urls),
@@ -146,16 +160,25 @@ pub(crate) async fn read(business: Business, input: Input) -> Answer {
     Ok(HttpResponse::Ok().json(shown(&limit)))
 }
 
+/// Whom a change of a limit says it holds for: plan and customer.
+pub(crate) struct Named([Change<String>; 2]);
+
+/// Reads what changes of a limit.
+pub(crate) fn limit_change(form: &mut Form) -> (Named, LimitChange) {
+    let named = ["plan_id", "customer_id"].map(|name| form.text_change(name, 0..=ID_CHARS_MAX));
+    (Named(named), common(form))
+}
+
 /// Refuses to move a limit to another plan or customer. Naming its own is no change.
-fn same_attachment(form: &mut Form, limit: &Limit) -> Result<(), ApiError> {
+fn same_attachment(Named([plan_named, customer_named]): Named, limit: &Limit) -> Result<(), ApiError> {
     let (plan, customer) = match &limit.attachment {
         Attachment::Business => (None, None),
         Attachment::Plan(plan) => (Some(plan.to_string()), None),
         Attachment::Customer(customer) => (None, Some(customer.to_string())),
     };
     let mut moved = Vec::new();
-    for (name, own) in [("plan_id", plan), ("customer_id", customer)] {
-        let stays = match form.text_change(name, 0..=ID_CHARS_MAX) {
+    for (name, named, own) in [("plan_id", plan_named, plan), ("customer_id", customer_named, customer)] {
+        let stays = match named {
             Change::Keep => true,
             Change::Clear => own.is_none(),
             Change::Set(given) => own == Some(given),
@@ -176,10 +199,9 @@ pub(crate) async fn update(business: Business, mut input: Input) -> Answer {
     let id = input.segment("id");
     let present = input.app.store.limit(business.id.clone(), id.clone()).await?;
     let mut form = input.form().await?;
-    let moved = same_attachment(&mut form, &present);
-    let change = common(&mut form);
+    let (named, change) = limit_change(&mut form);
     form.finish()?;
-    moved?;
+    same_attachment(named, &present)?;
     let limit = input.app.store.update_limit(business.by, business.id, id, change).await?;
     Ok(HttpResponse::Ok().json(shown(&limit)))
 }
@@ -201,7 +223,8 @@ fn shown_plan(plan: Plan) -> Shape {
     }
 }
 
-fn plan_fields(form: &mut Form) -> PlanFields {
+/// What changes of a plan.
+pub(crate) fn plan_fields(form: &mut Form) -> PlanFields {
     PlanFields {
         plan_name: form.text("plan_name", 1..=100),
         stripe_price_id: form.text_change("stripe_price_id", 1..=ID_CHARS_MAX),
@@ -209,11 +232,16 @@ fn plan_fields(form: &mut Form) -> PlanFields {
     }
 }
 
+/// The fields of a new plan.
+pub(crate) fn new_plan(form: &mut Form) -> PlanFields {
+    form.require("plan_name");
+    plan_fields(form)
+}
+
 /// `POST /api/v1/plans`
 pub(crate) async fn create_plan(business: Business, mut input: Input) -> Answer {
     let mut form = input.form().await?;
-    form.require("plan_name");
-    let fields = plan_fields(&mut form);
+    let fields = new_plan(&mut form);
     form.finish()?;
     let plan = input.app.store.create_plan(business.by, business.id, fields).await?;
     Ok(HttpResponse::Created().json(shape! {"status": "created"}.and(shown_plan(plan))))

@@ -177,7 +177,7 @@ pub(super) fn shown(
 
 /// How usage is to be changed by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Update {
+pub(crate) enum Update {
     /// It happened: counted, without asking.
     Record(Units),
     /// Less happened than was counted.
@@ -187,7 +187,8 @@ enum Update {
 }
 
 impl Update {
-    fn read(mut form: Form) -> Result<Self, ApiError> {
+    /// Reads it.
+    pub(crate) fn read(mut form: Form) -> Result<Self, ApiError> {
         match (form.has("value"), form.has("set_to")) {
             (true, true) => form.problem("set_to", "send it alone, or value alone"),
             (false, false) => form.problem("value", "is required, or set_to"),

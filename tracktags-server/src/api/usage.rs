@@ -3,6 +3,7 @@
 use super::Answer;
 use crate::call::standing::LimitStatus;
 use crate::call::writer::Json;
+use crate::contract::DOCUMENT;
 use crate::error::{ApiError, Code};
 use crate::identity::{Anonymous, Observer, Reader, Scraper};
 use crate::request::Input;
@@ -92,6 +93,12 @@ pub(crate) async fn health(_: Anonymous, _: Input) -> Answer {
     std::future::ready(Ok(HttpResponse::Ok().content_type(ContentType::plaintext()).body("OK"))).await
 }
 
+/// `GET /openapi.json`
+pub(crate) async fn openapi(_: Anonymous, _: Input) -> Answer {
+    let answer = HttpResponse::Ok().content_type(ContentType::json()).body(DOCUMENT.as_str());
+    std::future::ready(Ok(answer)).await
+}
+
 /// `GET /metrics`
 pub(crate) async fn meters(_: Scraper, input: Input) -> Answer {
     let shown = input.app.meters.shown(&input.app).map_err(|_format| ApiError::internal("meters"))?;
@@ -99,7 +106,8 @@ pub(crate) async fn meters(_: Scraper, input: Input) -> Answer {
     std::future::ready(Ok(answer)).await
 }
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What `/metrics` is written in.
+pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /ready`
 pub(crate) async fn ready(observer: Observer, input: Input) -> Answer {

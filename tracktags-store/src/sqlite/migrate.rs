@@ -16,6 +16,16 @@ const MASTER_KEY_CHECK: &str = "master_key_check";
 
 /// Brings the schema up to date, and names the steps it took.
 pub(super) fn run(conn: &mut SqliteConnection) -> Result<Vec<String>, OpenError> {
+    let pending = pending(conn)?;
+    conn.run_pending_migrations(MIGRATIONS).map_err(OpenError::Migration)?;
+    Ok(pending)
+}
+
+/// The names of the steps to be taken.
+///
+/// # Errors
+/// [`OpenError::SchemaNewer`] where one was taken that is not known.
+pub(super) fn pending(conn: &mut SqliteConnection) -> Result<Vec<String>, OpenError> {
     use diesel::migration::MigrationSource;
     let source: &dyn MigrationSource<diesel::sqlite::Sqlite> = &MIGRATIONS;
     let migrations = source.migrations().map_err(OpenError::Migration)?;
@@ -23,17 +33,12 @@ pub(super) fn run(conn: &mut SqliteConnection) -> Result<Vec<String>, OpenError>
     let known: Vec<(String, String)> =
         names.map(|name| (name.version().to_string(), name.to_string())).collect();
     let applied = conn.applied_migrations().map_err(damaged)?;
-    if let Some(newer) = applied
-        .iter()
-        .map(ToString::to_string)
-        .find(|version| known.iter().all(|(known, _)| known != version))
-    {
+    let applied: Vec<_> = applied.iter().map(ToString::to_string).collect();
+    if let Some(newer) = applied.iter().find(|version| known.iter().all(|(known, _)| known != *version)) {
         let known = known.last().map(|(version, _)| version.clone()).unwrap_or_default();
-        return Err(OpenError::SchemaNewer { found: newer, known });
+        return Err(OpenError::SchemaNewer { found: newer.clone(), known });
     }
-    let taken = conn.run_pending_migrations(MIGRATIONS).map_err(OpenError::Migration)?;
-    let taken: Vec<_> = taken.iter().map(ToString::to_string).collect();
-    Ok(known.into_iter().filter(|(version, _)| taken.contains(version)).map(|(_, name)| name).collect())
+    Ok(known.into_iter().filter(|(version, _)| !applied.contains(version)).map(|(_, name)| name).collect())
 }
 
 /// A file that is no database, or a damaged one, is named as such.

@@ -21,6 +21,7 @@ mod billing;
 mod changes;
 mod connection;
 mod define;
+pub(crate) mod doctor;
 mod error;
 mod fold;
 mod history;

@@ -235,3 +235,5 @@ diesel::table! {
     }
 }
 // ---- usage: end ----
+
+diesel::allow_tables_to_appear_in_same_query!(businesses, customer_keys);

@@ -61,7 +61,8 @@ pub fn read_ledger(url: &str, each: &mut dyn FnMut(LedgerLine)) -> Result<(), Op
         .map_err(super::to_open_error)
 }
 
-fn open_existing(url: &str) -> Result<SqliteConnection, OpenError> {
+/// Opens a database that is there, to be read.
+pub(super) fn open_existing(url: &str) -> Result<SqliteConnection, OpenError> {
     let path: &Path = database_path(url)?;
     // Opening would create it.
     std::fs::metadata(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
