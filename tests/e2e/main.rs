@@ -9,6 +9,7 @@ mod command_line;
 mod contract;
 mod crash;
 mod demo;
+mod docs;
 mod drain;
 mod exact;
 mod guide;

@@ -9,10 +9,11 @@ mod client;
 mod commands;
 mod csv;
 mod output;
+mod profiles;
 
 use args::{Arguments, Command, Connection, Watch};
 use client::Refusal;
-use output::Output;
+use output::{Output, View};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -73,17 +74,22 @@ fn perform(arguments: Arguments, output: &mut Output<'_>) -> Result<(), Failure>
         Command::History(command) => commands::usage::history(command),
         Command::Audit(command) => commands::admin::audit(command),
         Command::Billing(command) => commands::admin::billing(command),
-        Command::Watch(command) => return watch(&connection, command, output),
+        Command::Watch(command) => return watch(&profiles::resolve(connection)?, command, output),
         Command::Migrate { store_url } => return commands::database::migrate(&store_url, output),
         Command::Completions { shell } => return output.completions(shell),
+        Command::Doctor(command) => return commands::doctor::doctor(&command, output),
+        Command::Profiles => return output.value(&PROFILES, &profiles::list(&connection)?),
         Command::Verify(command) => return commands::database::verify(&command, output),
         Command::Ledger(command) => {
             return commands::database::ledger(&command, connection.business.as_ref(), output);
         }
     };
-    let answer = client::send(&connection, &call)?;
+    let answer = client::send(&profiles::resolve(connection)?, &call)?;
     output.answer(&call.view, &answer)
 }
+
+const PROFILES: View =
+    View::List { items: "profiles", columns: &["name", "url", "key", "admin_key", "business"] };
 
 /// Looks at an account's usage again and again. A look that fails ends it, as one alone would.
 fn watch(connection: &Connection, command: Watch, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -133,6 +139,9 @@ pub(crate) enum Failure {
     /// The books do not agree.
     #[error("the books do not agree; differences: {0}")]
     Books(usize),
+    /// Something is wrong with settings, files or a database.
+    #[error("problems to be put right: {0}")]
+    Unwell(usize),
     /// The answer could not be printed, or the input not be read.
     #[error("{0}")]
     Output(#[from] io::Error),
@@ -149,6 +158,7 @@ impl Failure {
             Self::NotAKey => "invalid_key",
             Self::Store(_) => "store",
             Self::Books(_) => "books_differ",
+            Self::Unwell(_) => "problems",
             Self::Output(_) => "input_output",
         }
     }

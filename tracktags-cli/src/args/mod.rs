@@ -7,11 +7,14 @@ mod admin;
 mod usage;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use tracktags_core::accounts::{CUSTOMER_KEYS_MAX, Enforcement, TargetChoice};
 use tracktags_core::keys::KeyScope;
@@ -21,7 +24,7 @@ use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
 
 pub(crate) use admin::{Audit, Billing};
-pub(crate) use usage::{Demand, History, Ledger, MetricFields, Metrics, Usage, Verify, Watch};
+pub(crate) use usage::{Demand, Doctor, History, Ledger, MetricFields, Metrics, Usage, Verify, Watch};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,9 +51,34 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads a command line.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(arguments)
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut read = Self::from_arg_matches(&matches)?;
+        // A profile stands for the environment; a flag beside it would be ignored.
+        let is_flag = |id: &&&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if let (Some(_), Some(id)) = (&read.connection.profile, IN_PROFILES.iter().find(is_flag)) {
+            let message = format!("--profile says it already: leave out --{}", flag(id));
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+        if read.connection.profiles.is_none() {
+            let home = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+            let folder = home("XDG_CONFIG_HOME").or_else(|| home("HOME").map(|home| home.join(".config")));
+            read.connection.profiles = folder.map(|folder| folder.join("tracktags/profiles.toml"));
+        }
+        Ok(read)
     }
 }
+
+fn flag(id: &str) -> &str {
+    match id {
+        "business_key" => "key",
+        "admin_key" => "admin-key",
+        other => other,
+    }
+}
+
+/// What a profile says, by the ids of the flags.
+const IN_PROFILES: [&str; 3] = ["url", "business_key", "admin_key"];
 
 /// Where the server is, and as whom it is asked.
 #[derive(Debug, Args)]
@@ -82,6 +110,12 @@ pub(crate) struct Connection {
     /// The business to act for with the admin's key.
     #[arg(long, global = true, value_name = "ID")]
     pub(crate) business: Option<BusinessId>,
+    /// Server and keys of this profile, instead of those in the environment.
+    #[arg(long, global = true, env = "TRACKTAGS_PROFILE", hide_env_values = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The file of profiles (TOML, mode 0600) [default: tracktags/profiles.toml in ~/.config].
+    #[arg(long, global = true, env = "TRACKTAGS_PROFILES", hide_env_values = true, value_name = "FILE")]
+    pub(crate) profiles: Option<PathBuf>,
 }
 
 /// A key: hides in `Debug`.
@@ -89,6 +123,10 @@ pub(crate) struct Connection {
 pub(crate) struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -160,10 +198,14 @@ pub(crate) enum Command {
         /// The database, as in sqlite:tracktags.db; no server may have it open.
         store_url: String,
     },
+    /// Look at settings, key files and a database for what is wrong or seldom meant
+    Doctor(Doctor),
     /// Check the books of a database: ledger, counters and history
     Verify(Verify),
     /// Print the usage ledger of a database, entry by entry
     Ledger(Ledger),
+    /// List the profiles that --profile chooses from
+    Profiles,
     /// Print what completes commands in a shell
     Completions {
         /// The shell.
@@ -500,17 +542,15 @@ pub(crate) struct SettingsFields {
     #[arg(long, value_name = "METRIC", value_parser = text_or_nothing)]
     pub(crate) default_metric: Option<Value>,
     /// Whether limits hold; observe counts and shows everything, and denies nothing.
-    #[arg(long, value_parser = words([Enforcement::Enforce, Enforcement::Observe].iter().map(|word| word.as_str())))]
+    #[arg(long, value_parser = words(Enforcement::ALL.iter().map(|word| word.as_str())))]
     pub(crate) enforcement: Option<String>,
     /// Which targets may be reached; auto is the allowlist once there are upstreams.
-    #[arg(long, value_parser = words(TARGET_CHOICES.iter().map(|word| word.as_str())))]
+    #[arg(long, value_parser = words(TargetChoice::ALL.iter().map(|word| word.as_str())))]
     pub(crate) target_policy: Option<String>,
     /// How many live keys a customer may have, 1 to 50.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=i64::from(CUSTOMER_KEYS_MAX)))]
     pub(crate) max_customer_keys: Option<u8>,
 }
-
-const TARGET_CHOICES: [TargetChoice; 3] = [TargetChoice::Auto, TargetChoice::Public, TargetChoice::Allowlist];
 
 fn words(all: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
     PossibleValuesParser::new(all.collect::<Vec<_>>())

@@ -3,6 +3,7 @@
 use super::{Page, object_or_nothing, units, words};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use std::path::PathBuf;
 use tracktags_core::history::Step;
 use tracktags_core::limits::{Action, Operator};
 use tracktags_core::metrics::{Interval, MetricType, Operation};
@@ -174,6 +175,18 @@ pub(crate) struct History {
     /// Up to this time.
     #[arg(long, value_name = "TIME")]
     pub(crate) to: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The database, as in sqlite:tracktags.db; it may be in use.
+    pub(crate) store_url: String,
+    /// The server's settings file; the environment counts besides, as for the server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The server's program, which judges its settings; else the one beside this program.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) server: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

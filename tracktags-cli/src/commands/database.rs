@@ -1,6 +1,7 @@
-//! A database itself: its schema brought up to date, its books checked, and its usage ledger printed. The only part of
-//! the command line that knows the store.
+//! A database itself: its schema brought up to date, its books checked, what is wrong with it found, and its usage
+//! ledger printed. The only part of the command line that knows the store.
 
+use super::doctor::finding;
 use crate::Failure;
 use crate::args::{Ledger, Verify};
 use crate::output::{Output, View};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tracktags_core::usage::{Entry, Overage, Tally};
 use tracktags_core::windows::Window;
 use tracktags_core::{BusinessId, MetricName};
-use tracktags_store::{LedgerLine, read_ledger};
+use tracktags_store::{LedgerLine, Level, read_ledger};
 
 /// `migrate`: names the steps that were taken.
 pub(crate) fn migrate(store_url: &str, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -30,6 +31,18 @@ pub(crate) fn verify(command: &Verify, output: &mut Output<'_>) -> Result<(), Fa
         }),
     )?;
     if report.differences.is_empty() { Ok(()) } else { Err(Failure::Books(report.differences.len())) }
+}
+
+/// What `doctor` finds in a database.
+pub(super) fn findings(store_url: &str) -> Result<Vec<Value>, Failure> {
+    let findings = tracktags_store::doctor(store_url)?.into_iter().map(|found| {
+        let level = match found.level {
+            Level::Problem => "problem",
+            Level::Warning => "warning",
+        };
+        finding(level, &found.subject, &found.message)
+    });
+    Ok(findings.collect())
 }
 
 /// `ledger`: every entry kept, oldest first, printed as it is read.

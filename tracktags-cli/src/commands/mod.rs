@@ -4,6 +4,7 @@
 pub(crate) mod accounts;
 pub(crate) mod admin;
 pub(crate) mod database;
+pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod usage;

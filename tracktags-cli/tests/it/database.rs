@@ -1,4 +1,4 @@
-//! `verify` and `ledger` on a database.
+//! `verify`, `ledger`, `migrate` and `doctor` on a database.
 
 use crate::support::run;
 use std::path::Path;
@@ -125,4 +125,69 @@ fn a_database_that_is_not_there_is_not_made() {
     let ran = run(&["ledger", &format!("sqlite:{}", path.display())]);
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(!path.exists());
+}
+
+/// A program that answers as `tracktags-server --check` does.
+fn checker(folder: &Path, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let program = folder.join("checker");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    program.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_doctor_tells_warnings_from_problems() {
+    use std::os::unix::fs::PermissionsExt;
+    on_a_database(|url, business| {
+        let folder = Path::new(url.strip_prefix("sqlite:").unwrap()).parent().unwrap();
+        let well = checker(folder, "true");
+        let ran = run(&["doctor", url, "--server", &well, "--output", "json"]);
+        assert_eq!((ran.code, ran.out.trim(), ran.err.as_str()), (0, r#"{"findings":[]}"#, ""));
+        // What may be meant.
+        let path = url.strip_prefix("sqlite:").unwrap();
+        let observe = "UPDATE businesses SET enforcement = 'observe'";
+        assert!(Command::new("sqlite3").args([path, observe]).status().unwrap().success());
+        let warns = checker(
+            folder,
+            r#"[ "$1 $2 $3" = "--check --config x.toml" ] && printf 'warning\tproxy.target_policy\topen\n'"#,
+        );
+        let ran = run(&["doctor", url, "--server", &warns, "--config", "x.toml"]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        insta::assert_snapshot!("doctor_warns", ran.out.replace(business, "biz_1"));
+        // What is wrong.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let fails = checker(folder, "echo 'tracktags-server: server.bind: here is no address' >&2; exit 64");
+        let ran = run(&["doctor", url, "--server", &fails]);
+        assert_eq!((ran.code, ran.err.as_str()), (1, "error[problems]: problems to be put right: 2\n"));
+        assert!(ran.out.contains("server.bind: here is no address"), "{}", ran.out);
+        assert!(ran.out.contains("give it mode 0600"), "{}", ran.out);
+        let ran = run(&["doctor", url, "--server", "/nowhere/tracktags-server"]);
+        assert!(ran.out.contains("settings were not checked"), "{}", ran.out);
+        assert_eq!(run(&["doctor", "tracktags.db", "--server", &well]).code, 64);
+    });
+}
+
+#[test]
+fn the_doctor_names_an_old_schema_a_newer_one_and_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tracktags.db");
+    let url = format!("sqlite:{}", path.display());
+    let well = checker(folder.path(), "true");
+    let _empty = std::fs::File::create(&path).unwrap();
+    assert_eq!(run(&["migrate", &url]).code, 0);
+    let sql = |sql: &str| assert!(Command::new("sqlite3").arg(&path).arg(sql).status().unwrap().success());
+    let doctor = || run(&["doctor", &url, "--server", &well]);
+    sql(
+        "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)",
+    );
+    assert!(doctor().out.contains("older than this program"), "{}", doctor().out);
+    sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990000000000')");
+    assert!(doctor().out.contains("use a newer program"), "{}", doctor().out);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 2_000].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let ran = doctor();
+    assert_eq!(ran.code, 1, "{} {}", ran.out, ran.err);
 }

@@ -50,6 +50,7 @@ helps! {
     help_of_history: "history";
     help_of_metrics_record: "metrics" "record";
     help_of_verify: "verify";
+    help_of_doctor: "doctor";
     help_of_ledger: "ledger";
 }
 

@@ -7,6 +7,7 @@ mod calls;
 mod database;
 mod exits;
 mod help;
+mod profiles;
 mod requests;
 mod snapshots;
 mod support;
