@@ -95,6 +95,93 @@ fn revoked_keys_plans_and_subscriptions_hold_on_the_next_request() {
     assert_eq!(tally.unknown + tally.refused, 0, "{tally:?}");
 }
 
+/// How a key ends.
+const ENDS: [&str; 3] = ["revoked", "revoked by SQL", "rotated"];
+
+#[test]
+fn a_key_that_ended_admits_and_reads_nothing_from_the_next_request_on() {
+    let app = TestApp::new();
+    let target = Upstream::start();
+    let _id = app.limit("api_calls", 1_000_000, "yearly");
+    let load = background(&app, &target.url("/echo"), 16);
+    let calls = Upstream::start();
+    let (mut caller, mut admin) = (app.client(), app.client());
+    let body = envelope(&calls.url("/echo"), 1);
+    let keys = "/api/v1/customers/customer_1/keys";
+    let (mut ended, mut admitted) = (0, 0);
+    for turn in 0..1_000 {
+        let made = admin.json("POST", keys, &app.business_key, None).json();
+        let (id, key) = (text(&made, "key_id"), text(&made, "api_key"));
+        // The node knows it, and the next call would be decided by what it knows.
+        assert_eq!(call(&mut caller, &key, &body).status, 200);
+        admitted += 1;
+        assert_eq!(caller.json("GET", "/api/v1/usage", &key, None).status, 200);
+        let mut successor = None;
+        match ENDS[turn % 3] {
+            "revoked" => {
+                let gone = admin.json("DELETE", &format!("{keys}/{id}"), &app.business_key, None);
+                assert_eq!(gone.status, 200, "{}", gone.text());
+            }
+            "rotated" => {
+                let at_once = json!({"grace_seconds": 0});
+                let path = format!("{keys}/{id}/rotate");
+                let rotated = admin.json("POST", &path, &app.business_key, Some(&at_once));
+                assert_eq!(rotated.status, 201, "{}", rotated.text());
+                successor = Some((text(&rotated.json(), "key_id"), text(&rotated.json(), "api_key")));
+            }
+            _ => drop(
+                app.node
+                    .sql(&format!("UPDATE customer_keys SET revoked_at = datetime('now') WHERE id = '{id}'")),
+            ),
+        }
+        let refused = call(&mut caller, &key, &body);
+        assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_key"), "turn {turn}");
+        assert_eq!(caller.json("GET", "/api/v1/usage", &key, None).status, 401, "turn {turn}");
+        ended += 1;
+        if let Some((id, key)) = successor {
+            assert_eq!(call(&mut caller, &key, &body).status, 200, "turn {turn}");
+            admitted += 1;
+            let gone = admin.json("DELETE", &format!("{keys}/{id}"), &app.business_key, None);
+            assert_eq!(gone.status, 200, "{}", gone.text());
+        }
+    }
+    let tally = load.stop();
+    println!("{ended} keys ended, {admitted} calls admitted before, beside {} others", tally.allowed);
+    assert_eq!(calls.count(), admitted, "the target saw none besides");
+    assert_eq!(
+        app.usage("customer_1"),
+        i64::try_from(admitted).unwrap(),
+        "all keys share the customer's usage"
+    );
+    app.node.verify();
+}
+
+#[test]
+fn a_key_expires_at_its_time() {
+    let app = TestApp::new();
+    let target = Upstream::start();
+    let _id = app.limit("api_calls", 1_000_000, "yearly");
+    let body = envelope(&target.url("/echo"), 1);
+    let mut client = app.client();
+    for turn in 0..20 {
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(300);
+        let fields = json!({"expires_at": end.to_string()});
+        let made = app.business("POST", &format!("/api/v1/customers/c{turn}/keys"), Some(&fields), 201);
+        let key = text(&made, "api_key");
+        wait_until("it has expired", Duration::from_secs(5), || {
+            let (before, answer) = (jiff::Timestamp::now(), call(&mut client, &key, &body));
+            let after = jiff::Timestamp::now();
+            match answer.status {
+                200 => assert!(before < end, "admitted after its end"),
+                401 => assert!(after >= end, "refused before its end"),
+                other => panic!("{other}: {}", answer.text()),
+            }
+            answer.status == 401
+        });
+        assert_eq!(client.json("GET", "/api/v1/usage", &key, None).status, 401);
+    }
+}
+
 #[test]
 fn a_subscription_ends_between_two_calls() {
     let app = TestApp::new();

@@ -5,10 +5,8 @@
 
 #![cfg(test)]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use tempfile::TempDir;
-use tracktags_tests::node::program;
+use std::path::Path;
+use tracktags_tests::script::{folder, run};
 
 /// Lines that are not run here.
 const ELSEWHERE: [&str; 5] = [
@@ -21,19 +19,6 @@ const ELSEWHERE: [&str; 5] = [
 /// The lines that start a server, which go on in the background.
 const SERVERS: [&str; 2] =
     ["./target/release/tracktags-server", "tracktags-server --config /etc/tracktags/tracktags.toml"];
-
-/// What every script begins with: the network, and a target for calls.
-const PROLOGUE: &str = r#"
-set -euo pipefail
-ip link set lo up
-for address in 10.0.0.4 10.0.0.5 192.0.2.7 192.0.2.8 192.0.2.9 192.0.2.10; do ip addr add $address/32 dev lo; done
-trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
-within() { for _ in $(seq 300); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.1; done; echo "never: $*" >&2; exit 1; }
-expect() { if ! grep -qF -- "$1" <<<"$2"; then echo "expected $1 in: $2" >&2; exit 1; fi; }
-python3 -m http.server 8099 --bind 127.0.0.1 >/dev/null 2>&1 &
-within curl -s http://127.0.0.1:8099/
-export PATH="$PWD/target/release:$PATH"
-"#;
 
 fn doc(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -61,33 +46,6 @@ fn script(block: &str) -> String {
         .join("\n")
         .replace("/etc/tracktags", "$PWD/etc")
         .replace("https://example.com/", "http://127.0.0.1:8099/")
-}
-
-/// A folder in which the programs lie where a build puts them.
-fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let programs = folder.path().join("target/release");
-    std::fs::create_dir_all(&programs).unwrap();
-    for (name, built) in [("tracktags-server", "node"), ("tracktags-cli", "admin")] {
-        std::os::unix::fs::symlink(program(built), programs.join(name)).unwrap();
-    }
-    folder
-}
-
-/// Runs a script in a network of its own; what it printed.
-fn run(folder: &Path, parts: &[&str]) -> String {
-    let script: PathBuf = folder.join("script.sh");
-    std::fs::write(&script, [&[PROLOGUE], parts].concat().join("\n")).unwrap();
-    let ran = Command::new("unshare")
-        .args(["--net", "bash"])
-        .arg(&script)
-        .current_dir(folder)
-        .env("TRACKTAGS__PROXY__TARGET_POLICY", "public")
-        .output()
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "(needs root) {out}\n{err}\n{}", std::fs::read_to_string(&script).unwrap());
-    out.into_owned()
 }
 
 #[test]
@@ -218,7 +176,7 @@ cat etc/tls.crt etc/tls.key >etc/tls.pem
 "#;
     let through = format!("through() {{\n{THROUGH}\n}}");
     let wall = found("iptables").replace("tracktags", "nobody");
-    run(
+    let _said = run(
         folder.path(),
         &[
             found("install -d"),

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a test says its figures")]
 
 mod audit;
+mod billing;
 mod changes;
 mod command_line;
 mod contract;
@@ -19,6 +20,7 @@ mod json;
 mod meters;
 mod metrics;
 mod query;
+mod refusals;
 mod roles;
 mod secrets;
 mod security;

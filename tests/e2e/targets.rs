@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tracktags_tests::load::Load;
+use tracktags_tests::script::{folder, run};
 use tracktags_tests::upstream::Upstream;
 use tracktags_tests::{NodeOptions, TestApp, call, envelope};
 
@@ -185,4 +186,36 @@ fn the_server_is_no_target_of_itself() {
         );
     }
     assert_eq!(app.usage("customer_1"), 0);
+}
+
+#[test]
+fn a_name_that_leads_inside_is_refused_and_leaves_a_row_in_the_trail() {
+    let folder = folder();
+    let out = run(
+        folder.path(),
+        &[r#"
+printf '127.0.0.1 localhost\n10.0.0.9 inside.example\n' >hosts; mount --bind hosts /etc/hosts
+ip addr add 10.0.0.9/32 dev lo; (cd "$(mktemp -d)" && exec python3 -u -m http.server 80 --bind 10.0.0.9) >inside.log 2>&1 &
+tracktags-server >server.out 2>server.err &
+within grep -q listening server.out
+export TRACKTAGS_ADMIN_KEY=$(cat admin.key)
+made() { sed -E "s/.*\"$1\":\"([^\"]+)\".*/\1/"; }
+business=$(tracktags-cli businesses create --name Acme --email ops@acme.example --output json | made business_id)
+export TRACKTAGS_KEY=$(tracktags-cli --business "$business" keys create --output json | made api_key)
+unset TRACKTAGS_ADMIN_KEY
+tracktags-cli limits create --metric calls --value 5
+customer=$(tracktags-cli keys create --customer c1 --output json | made api_key)
+said=$(curl -s localhost:8080/api/v1/proxy -H "Authorization: Bearer $customer" -H 'Content-Type: application/json' \
+  -d '{"metric_name": "calls", "target_url": "http://inside.example/"}')
+expect upstream_blocked "$said"
+tracktags-cli audit --output csv
+tracktags-cli usage --customer c1 --output csv
+# It would have been seen: this call is, and is the only one.
+curl -s http://10.0.0.9/ >/dev/null
+[ "$(grep -c 'GET /' inside.log)" = 1 ] || { cat inside.log >&2; exit 1; }
+"#],
+    );
+    let refused = out.lines().filter(|line| line.contains("target.refuse")).count();
+    assert_eq!(refused, 1, "{out}");
+    assert!(!out.contains("10.0.0.9"), "nobody is told where the name leads: {out}");
 }

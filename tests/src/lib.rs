@@ -1,11 +1,12 @@
 //! End-to-end tests over real processes, real sockets and a real database: what they are made of.
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
-//! client, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once.
+//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once.
 
 pub mod http;
 pub mod load;
 pub mod node;
+pub mod script;
 pub mod upstream;
 
 pub use node::{Node, NodeOptions};
