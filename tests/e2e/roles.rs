@@ -9,17 +9,6 @@ use tracktags_tests::{TestApp, new_business};
 
 /// The only codes that say who may not.
 const REFUSALS: [&str; 4] = ["unauthorized", "invalid_key", "forbidden", "business_required"];
-const TABLES: [&str; 8] = [
-    "businesses",
-    "business_keys",
-    "customers",
-    "customer_keys",
-    "plans",
-    "plan_limits",
-    "metrics",
-    "audit_logs",
-];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Nobody,
@@ -77,8 +66,7 @@ impl Asker {
     }
 
     fn dump(&self) -> String {
-        let dump: String = TABLES.iter().map(|table| format!("SELECT * FROM {table};")).collect();
-        self.app.node.sql(&dump)
+        self.app.node.configuration()
     }
 }
 

@@ -14,6 +14,19 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 
+/// The tables that calls of the control plane change.
+const CONFIGURATION: [&str; 9] = [
+    "businesses",
+    "business_keys",
+    "customers",
+    "customer_keys",
+    "plans",
+    "plan_limits",
+    "metrics",
+    "config_versions",
+    "audit_logs",
+];
+
 /// How to start a node.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -202,6 +215,13 @@ impl Node {
     /// When it fails.
     pub fn sql(&self, sql: &str) -> String {
         sql_in(self.folder.path(), sql)
+    }
+
+    /// Every row of configuration, and the trail of its changes.
+    #[must_use]
+    pub fn configuration(&self) -> String {
+        let dump: String = CONFIGURATION.iter().map(|table| format!("SELECT * FROM {table};")).collect();
+        self.sql(&dump)
     }
 
     /// The write-ahead log's size now.

@@ -25,11 +25,13 @@ export PATH="$PWD/target/release:$PATH"
 /// When it cannot be made.
 #[must_use]
 pub fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
     let programs = folder.path().join("target/release");
-    std::fs::create_dir_all(&programs).unwrap();
+    let made = std::fs::create_dir_all(&programs);
+    assert!(made.is_ok(), "{made:?}");
     for (name, built) in [("tracktags-server", "node"), ("tracktags-cli", "admin")] {
-        std::os::unix::fs::symlink(program(built), programs.join(name)).unwrap();
+        let linked = std::os::unix::fs::symlink(program(built), programs.join(name));
+        assert!(linked.is_ok(), "{linked:?}");
     }
     folder
 }
@@ -41,15 +43,17 @@ pub fn folder() -> TempDir {
 #[must_use]
 pub fn run(folder: &Path, parts: &[&str]) -> String {
     let script: PathBuf = folder.join("script.sh");
-    std::fs::write(&script, [&[PROLOGUE], parts].concat().join("\n")).unwrap();
+    let text = [&[PROLOGUE], parts].concat().join("\n");
+    let written = std::fs::write(&script, &text);
+    assert!(written.is_ok(), "{written:?}");
     let ran = Command::new("unshare")
         .args(["--net", "--mount", "bash"])
         .arg(&script)
         .current_dir(folder)
         .env("TRACKTAGS__PROXY__TARGET_POLICY", "public")
         .output()
-        .unwrap();
+        .unwrap_or_else(|error| panic!("unshare: {error}"));
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "(needs root) {out}\n{err}\n{}", std::fs::read_to_string(&script).unwrap());
+    assert!(ran.status.success(), "(needs root) {out}\n{err}\n{}", text);
     out.into_owned()
 }
