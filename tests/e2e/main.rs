@@ -10,6 +10,7 @@ mod command_line;
 mod contract;
 mod crash;
 mod demo;
+mod disk;
 mod docs;
 mod drain;
 mod exact;

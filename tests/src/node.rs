@@ -32,15 +32,24 @@ const CONFIGURATION: [&str; 9] = [
 pub struct NodeOptions {
     /// Its settings as the environment names them, without `TRACKTAGS__`.
     pub settings: Vec<(String, String)>,
+    /// The size of its disk, in MiB, if it is to have one of its own (needs root). It goes with the process.
+    pub disk_mib: Option<u32>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { settings: Vec::new() }.set("PROXY__TARGET_POLICY", "open")
+        Self { settings: Vec::new(), disk_mib: None }.set("PROXY__TARGET_POLICY", "open")
     }
 }
 
 impl NodeOptions {
+    /// On a disk of its own, of so many MiB.
+    #[must_use]
+    pub const fn on_disk(mut self, mib: u32) -> Self {
+        self.disk_mib = Some(mib);
+        self
+    }
+
     /// With one more setting.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -127,6 +136,15 @@ impl Node {
         Err((status, log))
     }
 
+    /// Where its files lie, as this process sees them.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        match (self.options.disk_mib, self.id()) {
+            (Some(_), Some(id)) => PathBuf::from(format!("/proc/{id}/root{}", self.folder.path().display())),
+            _ => self.folder.path().to_owned(),
+        }
+    }
+
     /// The folder with its database.
     #[must_use]
     pub fn folder(&self) -> &Arc<TempDir> {
@@ -136,7 +154,7 @@ impl Node {
     /// The database.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("tracktags.db")
+        self.files().join("tracktags.db")
     }
 
     /// The database as a store URL.
@@ -154,7 +172,7 @@ impl Node {
     /// The platform admin's key, as the first start wrote it.
     #[must_use]
     pub fn admin_key(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("admin.key")).unwrap_or_default().trim().to_owned()
+        std::fs::read_to_string(self.files().join("admin.key")).unwrap_or_default().trim().to_owned()
     }
 
     /// A client with a connection of its own.
@@ -227,7 +245,7 @@ impl Node {
     /// The write-ahead log's size now.
     #[must_use]
     pub fn wal_bytes(&self) -> u64 {
-        let wal = self.folder.path().join("tracktags.db-wal");
+        let wal = self.files().join("tracktags.db-wal");
         std::fs::metadata(wal).map_or(0, |data| data.len())
     }
 
@@ -236,7 +254,20 @@ impl Node {
     /// # Panics
     /// Where they do not agree.
     pub fn verify(&self) {
-        verify_in(self.folder.path());
+        let Some(id) = self.options.disk_mib.and(self.id()) else {
+            verify_in(self.folder.path());
+            return;
+        };
+        // SQLite follows the link that leads to the other disk, to where nothing is.
+        let ran = Command::new("nsenter")
+            .args(["--mount", "--target", &id.to_string()])
+            .arg(program("admin"))
+            .args(["verify", &format!("sqlite:{}", self.folder.path().join("tracktags.db").display())])
+            .output();
+        match ran {
+            Ok(ran) if ran.status.success() => {}
+            other => panic!("verify: {other:?}"),
+        }
     }
 
     /// A copy of the database as it lies there, to be looked at: opening the files themselves would recover and
@@ -248,7 +279,7 @@ impl Node {
     pub fn copied(&self) -> TempDir {
         let copy = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         for name in ["tracktags.db", "tracktags.db-wal"] {
-            let (from, to) = (self.folder.path().join(name), copy.path().join(name));
+            let (from, to) = (self.files().join(name), copy.path().join(name));
             if from.exists() {
                 let copied = std::fs::copy(&from, to);
                 assert!(copied.is_ok(), "{}: {copied:?}", from.display());
@@ -303,7 +334,18 @@ impl Drop for Node {
 }
 
 fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
-    let mut command = Command::new(program("node"));
+    let server = program("node");
+    let mut command = match options.disk_mib {
+        None => Command::new(&server),
+        Some(mib) => {
+            // `unshare` and the shell become the server, so its number is the child's.
+            let mount =
+                format!("mount -t tmpfs -o size={mib}m,mode=700 none \"$PWD\" && cd \"$PWD\" && exec \"$0\"");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &mount]).arg(&server);
+            command
+        }
+    };
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("TRACKTAGS__SERVER__BIND", "127.0.0.1:0").env("TRACKTAGS__LOG__LEVEL", "warn");
     for (name, value) in &options.settings {

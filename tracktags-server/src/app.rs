@@ -6,6 +6,7 @@
 use crate::config::{Config, Secret};
 use crate::lockout::Lockout;
 use crate::meters::Meters;
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     /// Empty but for `--demo`.
     pub(crate) demo_keys: Vec<DemoKey>,
     pub(crate) meters: Meters,
+    /// `/openapi.json`.
+    pub(crate) contract: Bytes,
     draining: AtomicBool,
     node: Mutex<Option<Node>>,
 }
@@ -102,6 +105,7 @@ impl Shared {
         upstream: Proxy,
         admin_key: Option<&Secret>,
         demo_keys: Vec<DemoKey>,
+        contract: String,
     ) -> Self {
         let via_name = format!("tracktags-{}", node.deployment);
         Self {
@@ -117,6 +121,7 @@ impl Shared {
             calls: Arc::new(CallTable::new(config.proxy.customer_calls_max)),
             demo_keys,
             meters: Meters::new(&node),
+            contract: contract.into(),
             draining: AtomicBool::new(false),
             node: Mutex::new(Some(node)),
             config,

@@ -1,8 +1,8 @@
 //! The fields of a management body: each is taken by name and checked; what is wrong is collected and told at once.
 
-use crate::contract::schema::{Fields, Kind};
 use crate::error::{ApiError, Code, Detail};
 use crate::json::{self, Numeral};
+use crate::schema::{Fields, Kind};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;

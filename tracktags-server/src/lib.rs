@@ -22,6 +22,7 @@ mod lockout;
 mod meters;
 mod request;
 mod routes;
+mod schema;
 mod secrets;
 mod settings;
 mod telemetry;
@@ -202,7 +203,9 @@ async fn serve_opened(
     let upstream = way_out(&config, address, extras.own_targets)?;
     let Opened { node, admin_key } = opened;
     let clock = Arc::new(SystemClock);
-    let app = Arc::new(Shared::new(config, clock, node, upstream, admin_key.as_ref(), extras.demo_keys));
+    let contract = contract::document(routes::described());
+    let app =
+        Arc::new(Shared::new(config, clock, node, upstream, admin_key.as_ref(), extras.demo_keys, contract));
     let server = listen(Arc::clone(&app), listener)?;
     let handle = server.handle();
     let serving = actix_web::rt::spawn(server);

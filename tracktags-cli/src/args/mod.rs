@@ -4,18 +4,14 @@
 //! before anything is sent. What goes into a request's body is kept as the JSON it will be.
 
 mod admin;
+mod connection;
 mod usage;
 
 use clap::builder::PossibleValuesParser;
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use tracktags_core::accounts::{CUSTOMER_KEYS_MAX, Enforcement, TargetChoice};
 use tracktags_core::keys::KeyScope;
 use tracktags_core::limits::{Action, Operator};
@@ -24,6 +20,7 @@ use tracktags_core::time::{Timestamp, TimestampError};
 use tracktags_core::{BusinessId, CustomerId, MetricName, Period, Units};
 
 pub(crate) use admin::{Audit, Billing};
+pub(crate) use connection::{Connection, Secret};
 pub(crate) use usage::{Demand, Doctor, History, Ledger, MetricFields, Metrics, Usage, Verify, Watch};
 
 const EXAMPLES: &str = "\
@@ -54,94 +51,8 @@ impl Arguments {
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(arguments)?;
         let mut read = Self::from_arg_matches(&matches)?;
-        // A profile stands for the environment; a flag beside it would be ignored.
-        let is_flag = |id: &&&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        if let (Some(_), Some(id)) = (&read.connection.profile, IN_PROFILES.iter().find(is_flag)) {
-            let message = format!("--profile says it already: leave out --{}", flag(id));
-            return Err(command.error(ErrorKind::ArgumentConflict, message));
-        }
-        if read.connection.profiles.is_none() {
-            let home = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-            let folder = home("XDG_CONFIG_HOME").or_else(|| home("HOME").map(|home| home.join(".config")));
-            read.connection.profiles = folder.map(|folder| folder.join("tracktags/profiles.toml"));
-        }
+        read.connection.settle(&matches, &mut command)?;
         Ok(read)
-    }
-}
-
-fn flag(id: &str) -> &str {
-    match id {
-        "business_key" => "key",
-        "admin_key" => "admin-key",
-        other => other,
-    }
-}
-
-/// What a profile says, by the ids of the flags.
-const IN_PROFILES: [&str; 3] = ["url", "business_key", "admin_key"];
-
-/// Where the server is, and as whom it is asked.
-#[derive(Debug, Args)]
-pub(crate) struct Connection {
-    /// The server.
-    #[arg(
-        long,
-        global = true,
-        env = "TRACKTAGS_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
-    )]
-    pub(crate) url: String,
-    /// A business's key (`usage` takes a customer's too). Better in the environment: others can see flags.
-    // An id of its own: `keys revoke` and `keys check` have an argument `key`.
-    #[arg(
-        id = "business_key",
-        long = "key",
-        global = true,
-        env = "TRACKTAGS_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub(crate) key: Option<Secret>,
-    /// The platform admin's key, for businesses and wherever --business is given.
-    #[arg(long, global = true, env = "TRACKTAGS_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) admin_key: Option<Secret>,
-    /// The business to act for with the admin's key.
-    #[arg(long, global = true, value_name = "ID")]
-    pub(crate) business: Option<BusinessId>,
-    /// Server and keys of this profile, instead of those in the environment.
-    #[arg(long, global = true, env = "TRACKTAGS_PROFILE", hide_env_values = true, value_name = "NAME")]
-    pub(crate) profile: Option<String>,
-    /// The file of profiles (TOML, mode 0600) [default: tracktags/profiles.toml in ~/.config].
-    #[arg(long, global = true, env = "TRACKTAGS_PROFILES", hide_env_values = true, value_name = "FILE")]
-    pub(crate) profiles: Option<PathBuf>,
-}
-
-/// A key: hides in `Debug`.
-#[derive(Clone)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Secret {
-    type Err = Infallible;
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.trim().to_owned()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 

@@ -3,7 +3,6 @@
 use super::Answer;
 use crate::call::standing::LimitStatus;
 use crate::call::writer::Json;
-use crate::contract::DOCUMENT;
 use crate::error::{ApiError, Code};
 use crate::identity::{Anonymous, Observer, Reader, Scraper};
 use crate::request::Input;
@@ -94,8 +93,8 @@ pub(crate) async fn health(_: Anonymous, _: Input) -> Answer {
 }
 
 /// `GET /openapi.json`
-pub(crate) async fn openapi(_: Anonymous, _: Input) -> Answer {
-    let answer = HttpResponse::Ok().content_type(ContentType::json()).body(DOCUMENT.as_str());
+pub(crate) async fn openapi(_: Anonymous, input: Input) -> Answer {
+    let answer = HttpResponse::Ok().content_type(ContentType::json()).body(input.app.contract.clone());
     std::future::ready(Ok(answer)).await
 }
 

@@ -1,10 +1,10 @@
 //! Businesses, their settings, and customers, as the contract has them.
 
 use super::objects::{business, customer};
-use super::schema::{Fields, Kind};
 use super::{Described, learn};
 use crate::api::accounts as api;
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 
 const BUSINESSES: &str = "Businesses";
 const CUSTOMERS: &str = "Customers";

@@ -1,10 +1,10 @@
 //! What only the platform's admin does, as the contract has it.
 
 use super::objects::billing;
-use super::schema::{Fields, Kind};
 use super::{Described, learn};
 use crate::api::admin as api;
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::SubscriptionStatus;
 
 const TAG: &str = "Admin";

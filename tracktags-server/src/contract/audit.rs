@@ -2,7 +2,7 @@
 
 use super::Described;
 use super::objects::audit_record;
-use super::schema::Kind;
+use crate::schema::Kind;
 
 fn lists(summary: &'static str) -> Described {
     Described::of("Audit", summary)

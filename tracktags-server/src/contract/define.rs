@@ -2,10 +2,10 @@
 
 use super::metrics::{TAG, whose};
 use super::objects::{definition, metric};
-use super::schema::{Fields, Kind};
 use super::{Described, learn};
 use crate::api::define as api;
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 
 pub(crate) fn create() -> Described {
     let said =

@@ -3,8 +3,8 @@
 use super::Described;
 use super::objects::standing;
 use super::query::{REFUSALS, subject};
-use super::schema::{Fields, Kind};
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 
 pub(super) const TAG: &str = "Data plane";
 

@@ -1,8 +1,8 @@
 //! History, as the contract has it.
 
 use super::Described;
-use super::schema::{Fields, Kind};
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use tracktags_core::history::Step;
 
 const SCOPES: [&str; 3] = ["customer", "business", "total"];

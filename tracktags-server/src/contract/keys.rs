@@ -1,10 +1,10 @@
 //! Keys, as the contract has them.
 
 use super::objects::created_key;
-use super::schema::{Fields, Kind};
 use super::{Described, learn};
 use crate::api::keys as api;
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use tracktags_core::time::Timestamp;
 
 const TAG: &str = "Keys";

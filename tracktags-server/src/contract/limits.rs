@@ -1,10 +1,10 @@
 //! Plan limits and plans, as the contract has them.
 
 use super::objects::{limit, plan};
-use super::schema::{Fields, Kind};
 use super::{Described, learn};
 use crate::api::limits as api;
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 
 const LIMITS: &str = "Limits";
 const PLANS: &str = "Plans";

@@ -1,10 +1,10 @@
 //! Metrics as they are read and corrected, as the contract has them.
 
 use super::objects::definition;
-use super::schema::{Fields, Kind};
 use super::{Described, learn};
 use crate::api::metrics as api;
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::Scope;
 
 pub(super) const TAG: &str = "Metrics";

@@ -1,6 +1,6 @@
 //! The objects that several answers show.
 
-use super::schema::{Fields, Kind};
+use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::{Enforcement, Scope, SubscriptionStatus, TargetChoice};
 use tracktags_core::audit::ActorKind;
 use tracktags_core::keys::KeyScope;

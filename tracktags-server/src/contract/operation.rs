@@ -1,7 +1,7 @@
 //! One operation: what it takes, what it answers, and how it can be refused.
 
-use super::schema::{Fields, Kind};
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use std::collections::BTreeMap;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;

@@ -2,8 +2,8 @@
 
 use super::Described;
 use super::objects::standing;
-use super::schema::{Fields, Kind};
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::Scope;
 use tracktags_core::metrics::UNITS_MAX;
 

@@ -1,8 +1,8 @@
 //! Where an account stands, and whether the server does, as the contract has it.
 
 use super::Described;
-use super::schema::{Fields, Kind};
 use crate::error::Code;
+use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::Scope;
 use tracktags_core::metrics::Operation;
 
