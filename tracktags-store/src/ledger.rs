@@ -18,6 +18,9 @@
 //! | overage | a byte of bits, then a signed number for each that is set |
 //! | state | the counter, against its base |
 //!
+//! A row of the table `counters` is the counter packed by itself, and the CRC-32 of its key (business, customer and metric,
+//! a zero byte after each) and of that: damage to either shows.
+//!
 //! A counter is packed against a base, which it mostly agrees with: in a row the entry's instant, its number and the
 //! state of the entry before; by itself zeros. It is: `changed_at` (microseconds after the base's instant, signed);
 //! `entry` (after the base's number, signed); `since`, `level_since`, `start`; a byte of bits saying which windows end
@@ -181,6 +184,36 @@ pub(crate) fn unpack_counter(bytes: &[u8]) -> Result<Counter, LedgerError> {
     let mut reader = Reader(bytes);
     let counter = reader.counter(&Base::none(&Counter::default()))?;
     if reader.0.is_empty() { Ok(counter) } else { Err(LedgerError("bytes are left over in a state")) }
+}
+
+/// The checksum of a counter's row.
+fn row_checksum(names: [&str; 3], packed: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    for name in names {
+        hasher.update(name.as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.update(packed);
+    hasher.finalize().to_le_bytes()
+}
+
+/// A packed counter as its row keeps it. The names are business, customer (or nothing) and metric.
+pub(crate) fn seal_row(names: [&str; 3], packed: &[u8]) -> Vec<u8> {
+    [packed, &row_checksum(names, packed)].concat()
+}
+
+/// The packed counter of a row.
+///
+/// # Errors
+/// [`LedgerError`] where the row is not what was written for this key.
+pub(crate) fn open_row<'a>(names: [&str; 3], row: &'a [u8]) -> Result<&'a [u8], LedgerError> {
+    let split = row.len().checked_sub(CHECKSUM_BYTES).and_then(|at| row.split_at_checked(at));
+    let (packed, checksum) = split.ok_or(LedgerError("a counter's row is too short"))?;
+    if row_checksum(names, packed) == checksum {
+        Ok(packed)
+    } else {
+        Err(LedgerError("the checksum of a counter's row is wrong"))
+    }
 }
 
 fn put_counter(into: &mut Vec<u8>, counter: &Counter, base: &Base<'_>) {

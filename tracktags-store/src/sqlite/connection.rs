@@ -130,10 +130,7 @@ fn connect(path: &Path) -> Result<SqliteConnection, OpenError> {
 
 /// A fault at open: damage is named as such.
 pub(crate) fn open_error(error: diesel::result::Error) -> OpenError {
-    match store_error(error) {
-        StoreError::Corrupt(detail) => OpenError::Corrupt(detail),
-        other => OpenError::Database(other),
-    }
+    super::to_open_error(store_error(error))
 }
 
 /// `PRAGMA data_version` as a statement that is prepared once: it is asked once a batch.

@@ -18,7 +18,8 @@ const UNAVAILABLE: &[&str] = &[
     "interrupted",
     "out of memory",
 ];
-const CORRUPT: &[&str] = &["database disk image is malformed", "file is not a database"];
+const CORRUPT: &[&str] =
+    &["database disk image is malformed", "file is not a database", "malformed database schema"];
 
 /// The store's error for diesel's.
 pub(crate) fn store_error(error: Error) -> StoreError {

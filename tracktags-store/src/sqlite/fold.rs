@@ -9,9 +9,10 @@ use super::connection;
 use super::live::{Live, Unfolded, UnfoldedMap};
 use super::usage;
 use super::writer::Writer;
-use crate::ledger::{pack_counter, unpack_entries};
+use crate::ledger::{pack_counter, unpack_counter, unpack_entries};
 use crate::sqlite::error::store_error;
 use crate::sqlite::live::corrupt;
+use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -25,9 +26,11 @@ const CHUNK: usize = 256;
 const PRUNE_CHUNK: i64 = 512;
 /// Ledger rows read at once at start.
 const TAIL_CHUNK: i64 = 4_096;
-/// Between two looks at what may be pruned.
+/// Folded batches that a start compares with the counters.
+const FOLDED_CHECKED: i64 = 16;
 /// Uses of keys written down at once.
 const USES_CHUNK: usize = 1_000;
+/// Between two looks at what may be pruned.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// Between two measurements of the ledger's size, which reads all of it.
 const MEASURE_EVERY: Duration = Duration::from_secs(600);
@@ -259,6 +262,7 @@ impl Writer {
         let mut entries = 0_usize;
         let mut tail = Tail::default();
         let mut rest_of_pass = Tail::default();
+        let mut chains = Chains::default();
         loop {
             let rows = usage::rows_after(&mut self.conn, batch, TAIL_CHUNK)?;
             let Some(last) = rows.last() else { break };
@@ -270,12 +274,15 @@ impl Writer {
                     if position.is_folded(row.batch, &entry.counter) {
                         continue;
                     }
+                    chains.follow(&entry)?;
                     let in_pass = position.pass.as_ref().is_some_and(|(to, _)| row.batch <= *to);
                     let tail = if in_pass { &mut rest_of_pass } else { &mut tail };
                     tail.take_back(entry);
                 }
             }
         }
+        chains.check(&mut self.conn)?;
+        check_folded(&mut self.conn, position.folded_to)?;
         let rest_of_pass = rest_of_pass.pack();
         for (key, unfolded) in &rest_of_pass {
             live.keep(key, unfolded);
@@ -297,6 +304,51 @@ impl Writer {
         tracing::debug!(entries, next_batch = self.next_batch, "read the ledger's tail");
         Ok(())
     }
+}
+
+/// The numbers of each counter's entries in the tail: the first and the last. They go on from the counter's row without a
+/// gap, or something of the database is of another time than the rest.
+#[derive(Default)]
+struct Chains(CounterMap<(u64, u64)>);
+
+fn torn() -> StoreError {
+    StoreError::Corrupt("the ledger's tail does not go on from the counters".to_owned())
+}
+
+impl Chains {
+    fn follow(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let (_, last) = self.0.entry(entry.counter.clone()).or_insert((entry.number, entry.number - 1));
+        if entry.number != *last + 1 {
+            return Err(torn());
+        }
+        *last = entry.number;
+        Ok(())
+    }
+
+    fn check(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        for (key, (first, _)) in self.0 {
+            let folded = usage::counter_row(conn, &key)?.map(|row| unpack_counter(&row)).transpose();
+            if folded.map_err(corrupt)?.map_or(0, |counter| counter.entry) + 1 != first {
+                return Err(torn());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was folded last must be in the counters.
+fn check_folded(conn: &mut SqliteConnection, folded_to: i64) -> Result<(), StoreError> {
+    for row in usage::rows_upto(conn, folded_to, FOLDED_CHECKED)? {
+        let at = Timestamp::from_micros(row.written_at);
+        for entry in unpack_entries(&row.entries, at).map_err(corrupt)? {
+            // A counter that is gone was purged with its business.
+            let Some(row) = usage::counter_row(conn, &entry.counter)? else { continue };
+            if unpack_counter(&row).map_err(corrupt)?.entry < entry.number {
+                return Err(torn());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the ledger holds beyond the folds, by counter: the last state, and what each hour gained.

@@ -202,7 +202,7 @@ pub(crate) fn migrate(path: &Path) -> Result<Vec<String>, OpenError> {
 }
 
 /// A connection to write with, on a database whose schema is up to date, whose master key is the right one, and that was
-/// looked through if it was not closed in order.
+/// looked through for damage.
 fn prepared(
     path: &Path,
     options: &OpenOptions,
@@ -211,7 +211,9 @@ fn prepared(
     let mut conn = connection::open_writer(path, options.durability, options.limits.wal_bytes_kept())?;
     drop(migrate::run(&mut conn)?);
     let deployment = migrate::identify_database(&mut conn, secrets)?;
-    let position = usage::position(&mut conn).map_err(OpenError::Database)?;
+    let position = usage::position(&mut conn).map_err(to_open_error)?;
+    connection::quick_check(&mut conn, CHECKED_TABLES).map_err(to_open_error)?;
+    usage::check_counters(&mut conn).map_err(to_open_error)?;
     if !position.clean_stop {
         after_unclean_stop(&mut conn, secrets, options.clock.now()).map_err(to_open_error)?;
     }
@@ -219,7 +221,7 @@ fn prepared(
     Ok((conn, deployment, position))
 }
 
-/// Looks for damage, and notes what was open when the last run ended: at most so many calls were in flight, all of them
+/// Notes what was open when the last run ended: at most so many calls were in flight, all of them
 /// counted.
 fn after_unclean_stop(
     conn: &mut SqliteConnection,
@@ -227,7 +229,6 @@ fn after_unclean_stop(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");
-    connection::quick_check(conn, CHECKED_TABLES)?;
     let Some(last) = usage::last_row(conn)? else { return Ok(()) };
     let open = serde_json::json!({"open_calls": last.open_calls, "open_units": last.open_units});
     let event = Event {
@@ -242,6 +243,8 @@ fn after_unclean_stop(
 pub(super) fn to_open_error(error: StoreError) -> OpenError {
     match error {
         StoreError::Corrupt(detail) => OpenError::Corrupt(detail),
+        // A statement that worked when it was written: tables are not what the schema's version says.
+        StoreError::Backend(cause) => OpenError::Corrupt(cause.to_string()),
         other => OpenError::Database(other),
     }
 }

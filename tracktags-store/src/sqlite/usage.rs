@@ -1,8 +1,9 @@
 //! Rows of usage: the ledger, the counters and the history it folds into, and how far the folds are.
 
 use super::error::store_error;
-use super::live::Unfolded;
+use super::live::{Unfolded, corrupt};
 use super::schema::{counters, ledger_position, usage_history, usage_ledger};
+use crate::ledger::{open_row, seal_row};
 use diesel::prelude::*;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
 use tracktags_core::error::StoreError;
@@ -62,20 +63,50 @@ pub(crate) fn rows_after(
         .map_err(store_error)
 }
 
-/// A counter as last folded.
+/// The last batches up to one of them, the latest first.
+pub(crate) fn rows_upto(
+    conn: &mut SqliteConnection,
+    upto: i64,
+    count_max: i64,
+) -> Result<Vec<LedgerRow>, StoreError> {
+    usage_ledger::table
+        .filter(usage_ledger::batch.le(upto))
+        .order(usage_ledger::batch.desc())
+        .limit(count_max)
+        .load(conn)
+        .map_err(store_error)
+}
+
+/// A counter as last folded, packed.
 pub(crate) fn counter_row(
     conn: &mut SqliteConnection,
     key: &CounterKey,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let account = key.account();
-    counters::table
+    let row: Option<Vec<u8>> = counters::table
         .filter(counters::business_id.eq(account.business.as_str()))
         .filter(counters::customer_id.eq(customer_of(key)))
         .filter(counters::metric_name.eq(key.metric().as_str()))
         .select(counters::state)
         .get_result(conn)
         .optional()
-        .map_err(store_error)
+        .map_err(store_error)?;
+    let names = [account.business.as_str(), customer_of(key), key.metric().as_str()];
+    row.map(|row| open_row(names, &row).map(<[u8]>::to_vec).map_err(corrupt)).transpose()
+}
+
+/// Every counter as last folded, each looked at for damage, at start: a row whose key was damaged would not be found later,
+/// and its usage be forgotten.
+pub(crate) fn check_counters(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    let rows = counters::table
+        .select((counters::business_id, counters::customer_id, counters::metric_name, counters::state))
+        .load_iter::<(String, String, String, Vec<u8>), diesel::connection::DefaultLoadingMode>(conn)
+        .map_err(store_error)?;
+    for row in rows {
+        let (business, customer, metric, row) = row.map_err(store_error)?;
+        open_row([&business, &customer, &metric], &row).map_err(corrupt)?;
+    }
+    Ok(())
 }
 
 /// The customers with a folded counter of this metric; the business's own account is the empty one.
@@ -105,7 +136,7 @@ pub(crate) fn fold(
             counters::business_id.eq(business),
             counters::customer_id.eq(customer),
             counters::metric_name.eq(metric),
-            counters::state.eq(&**state),
+            counters::state.eq(seal_row([business, customer, metric], state)),
         );
         // Replaced, not upserted: diesel prepares `DO UPDATE` anew each time, which costs more than the write.
         diesel::replace_into(counters::table).values(row).execute(conn).map_err(store_error)?;

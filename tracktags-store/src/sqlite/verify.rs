@@ -6,7 +6,7 @@ use super::error::store_error;
 use super::live::{Unfolded, corrupt};
 use super::schema::{counters, usage_history};
 use super::usage::{self, Position};
-use crate::ledger::{unpack_counter, unpack_entries};
+use crate::ledger::{open_row, unpack_counter, unpack_entries};
 use crate::{OpenError, database_path};
 use diesel::prelude::*;
 use std::collections::HashMap;
@@ -174,7 +174,8 @@ fn counter_rows(conn: &mut SqliteConnection) -> Result<Vec<(CounterKey, Counter)
         .map_err(store_error)?;
     rows.into_iter()
         .map(|(business, customer, metric, state)| {
-            Ok((usage::key_of(&business, &customer, &metric)?, unpack_counter(&state).map_err(corrupt)?))
+            let packed = open_row([&business, &customer, &metric], &state).map_err(corrupt)?;
+            Ok((usage::key_of(&business, &customer, &metric)?, unpack_counter(packed).map_err(corrupt)?))
         })
         .collect()
 }
