@@ -2,7 +2,8 @@
 //! changes them.
 //!
 //! A counter is brought to an instant before anything happens to it: a window whose end has passed is entered anew
-//! at 0, the metric's own interval at what the account starts from. Time never runs back for a counter: an earlier clock counts as the instant of its last change.
+//! at 0, the metric's own interval at what the account starts from. Time never runs back for a counter: an earlier
+//! clock counts as the instant of its last change.
 //!
 //! | kind | level | each running window |
 //! |---|---|---|

@@ -1,6 +1,6 @@
 //! What only the platform's admin does, as the contract has it.
 
-use super::objects::billing;
+use super::objects::{billing, words};
 use super::{Described, learn};
 use crate::api::admin as api;
 use crate::error::Code;
@@ -15,7 +15,7 @@ fn success() -> Fields {
 
 /// The fields of a subscription set by hand, and how it is answered.
 fn overrides(summary: &'static str, answer: Fields) -> Described {
-    let statuses = Kind::words(SubscriptionStatus::ALL.iter().map(|status| status.as_str()));
+    let statuses = words!(SubscriptionStatus);
     Described::of(TAG, summary)
         .body(learn(|form| drop(api::Override::read(form))))
         .answers(200, success().and(answer).with("subscription_status", statuses).object())

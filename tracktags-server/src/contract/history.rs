@@ -1,6 +1,7 @@
 //! History, as the contract has it.
 
 use super::Described;
+use super::objects::words;
 use crate::error::Code;
 use crate::schema::{Fields, Kind};
 use tracktags_core::history::Step;
@@ -8,7 +9,7 @@ use tracktags_core::history::Step;
 const SCOPES: [&str; 3] = ["customer", "business", "total"];
 
 pub(crate) fn read() -> Described {
-    let steps = || Kind::words(Step::ALL.iter().map(|step| step.as_str()));
+    let steps = || words!(Step);
     let point = Fields::default()
         .with("start", Kind::time())
         .with("end", Kind::time())

@@ -1,6 +1,6 @@
 //! Metrics as they are read and corrected, as the contract has them.
 
-use super::objects::definition;
+use super::objects::{definition, words};
 use super::{Described, learn};
 use crate::api::metrics as api;
 use crate::error::Code;
@@ -11,7 +11,7 @@ pub(super) const TAG: &str = "Metrics";
 
 /// Whose metrics are meant.
 pub(super) fn whose(described: Described) -> Described {
-    let scopes = Kind::words(Scope::ALL.iter().map(|scope| scope.as_str()));
+    let scopes = words!(Scope);
     described
         .query("scope", scopes, "`customer` for a customer's key or with `customer_id`, else `business`.")
         .query("customer_id", Kind::text(), "Which customer; for a customer's key only its own.")

@@ -11,9 +11,10 @@ use tracktags_core::windows::Period;
 /// The words of one of core's enums.
 macro_rules! words {
     ($type:ty) => {
-        Kind::words(<$type>::ALL.iter().map(|word| word.as_str()))
+        $crate::schema::Kind::words(<$type>::ALL.iter().map(|word| word.as_str()))
     };
 }
+pub(super) use words;
 
 fn fields() -> Fields {
     Fields::default()

@@ -1,7 +1,7 @@
 //! Check and track, as the contract has them.
 
 use super::Described;
-use super::objects::standing;
+use super::objects::{standing, words};
 use crate::error::Code;
 use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::Scope;
@@ -9,7 +9,7 @@ use tracktags_core::metrics::UNITS_MAX;
 
 /// Whose usage of what, and how much of it: fields that every call of the data plane has.
 pub(super) fn subject(units_min: i64) -> Fields {
-    let scopes = Kind::words(Scope::ALL.iter().map(|scope| scope.as_str()));
+    let scopes = words!(Scope);
     Fields::default()
         .maybe("metric_name", Kind::text().or_null())
         .maybe("scope", scopes.or_null())

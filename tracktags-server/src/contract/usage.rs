@@ -1,6 +1,7 @@
 //! Where an account stands, and whether the server does, as the contract has it.
 
 use super::Described;
+use super::objects::words;
 use crate::error::Code;
 use crate::schema::{Fields, Kind};
 use tracktags_core::accounts::Scope;
@@ -11,8 +12,8 @@ const OPERATIONS: &str = "Operations";
 pub(crate) fn read() -> Described {
     let metric = Fields::default()
         .with("metric_name", Kind::name())
-        .with("scope", Kind::words(Scope::ALL.iter().map(|scope| scope.as_str())))
-        .with("operation", Kind::words(Operation::ALL.iter().map(|operation| operation.as_str())))
+        .with("scope", words!(Scope))
+        .with("operation", words!(Operation))
         .with("current_value", Kind::whole())
         .with("held", Kind::units())
         .with("limits", Kind::list(Kind::shared("LimitStatus")))
