@@ -1,9 +1,11 @@
 //! End-to-end tests over real processes, real sockets and a real database: what they are made of.
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
-//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once.
+//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once,
+//! [`images`] disks as a power failure may leave them.
 
 pub mod http;
+pub mod images;
 pub mod load;
 pub mod node;
 pub mod script;

@@ -1,6 +1,7 @@
 //! A server process: started on a free port with a folder of its own, stopped in order, or killed.
 
 use crate::http::Client;
+use crate::images::trace::STRACE;
 use crate::wait_until;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -34,11 +35,13 @@ pub struct NodeOptions {
     pub settings: Vec<(String, String)>,
     /// The size of its disk, in MiB, if it is to have one of its own (needs root). It goes with the process.
     pub disk_mib: Option<u32>,
+    /// Where strace writes down what it does, if it is to run under strace.
+    pub trace: Option<PathBuf>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { settings: Vec::new(), disk_mib: None }.set("PROXY__TARGET_POLICY", "open")
+        Self { settings: Vec::new(), disk_mib: None, trace: None }.set("PROXY__TARGET_POLICY", "open")
     }
 }
 
@@ -47,6 +50,13 @@ impl NodeOptions {
     #[must_use]
     pub const fn on_disk(mut self, mib: u32) -> Self {
         self.disk_mib = Some(mib);
+        self
+    }
+
+    /// Under strace, which writes into this file. The tracer is a grandchild: the child is the server itself.
+    #[must_use]
+    pub fn traced(mut self, into: &Path) -> Self {
+        self.trace = Some(into.to_owned());
         self
     }
 
@@ -335,9 +345,14 @@ impl Drop for Node {
 
 fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
     let server = program("node");
-    let mut command = match options.disk_mib {
-        None => Command::new(&server),
-        Some(mib) => {
+    let mut command = match (options.disk_mib, &options.trace) {
+        (None, None) => Command::new(&server),
+        (None, Some(trace)) => {
+            let mut command = Command::new("strace");
+            command.args(STRACE).arg(trace).arg(&server);
+            command
+        }
+        (Some(mib), _) => {
             // `unshare` and the shell become the server, so its number is the child's.
             let mount =
                 format!("mount -t tmpfs -o size={mib}m,mode=700 none \"$PWD\" && cd \"$PWD\" && exec \"$0\"");
