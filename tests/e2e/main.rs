@@ -30,3 +30,4 @@ mod settle;
 mod targets;
 mod tenants;
 mod windows;
+mod witnesses;

@@ -4,10 +4,13 @@
 //! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once,
 //! [`images`] disks as a power failure may leave them.
 
+pub mod books;
 pub mod http;
 pub mod images;
 pub mod load;
+pub mod log;
 pub mod node;
+pub mod peek;
 pub mod script;
 pub mod upstream;
 

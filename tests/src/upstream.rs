@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub const READ_AHEAD_BYTES: usize = 8_192;
 /// What arrived.
 #[derive(Debug, Clone)]
 pub struct Arrival {
+    /// Its number, from 1 on.
+    pub number: usize,
     /// Method, path and query.
     pub request_line: String,
     /// Names in lower case.
@@ -27,6 +30,12 @@ impl Arrival {
         self.headers.get(name).map_or("", String::as_str)
     }
 
+    /// Whose call it is.
+    #[must_use]
+    pub fn customer(&self) -> &str {
+        self.header("x-tracktags-customer-id")
+    }
+
     /// The path and query that were asked for.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -34,7 +43,31 @@ impl Arrival {
     }
 }
 
-type Peek = dyn Fn(&Arrival) + Send + Sync;
+/// Sees what happens at a target.
+pub trait Watcher: Send + Sync {
+    /// A request arrived; nothing was answered yet.
+    fn arrives(&self, arrival: &Arrival);
+
+    /// It is about to be answered, or to be left without an answer, so that its units are kept, or not.
+    fn answers(&self, _arrival: &Arrival, _is_kept: bool) {}
+}
+
+impl<F: Fn(&Arrival) + Send + Sync> Watcher for F {
+    fn arrives(&self, arrival: &Arrival) {
+        self(arrival);
+    }
+}
+
+/// How a target behaves that is a program of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// The path that it behaves by, whatever is asked for.
+    pub always: Option<String>,
+    /// What it answers with at `/raw`, before it closes.
+    pub raw: Vec<u8>,
+    /// It keeps nothing of what arrived.
+    pub forgets: bool,
+}
 
 /// A running target. The path says how it behaves:
 ///
@@ -53,6 +86,7 @@ type Peek = dyn Fn(&Arrival) + Send + Sync;
 /// | `/interim` | 103 first, then as `/echo` |
 /// | `/surplus` | as `/echo`, and a second answer that nobody asked for |
 /// | `/close` | as `/echo`, the body's end being the connection's |
+/// | `/raw` | the bytes of its [`Manner`], then closed |
 #[derive(Clone)]
 pub struct Upstream {
     /// Where it listens.
@@ -73,17 +107,26 @@ impl Upstream {
     /// When no port is free.
     #[must_use]
     pub fn peeking(peek: impl Fn(&Arrival) + Send + Sync + 'static) -> Self {
-        let listener = match TcpListener::bind("127.0.0.1:0") {
-            Ok(listener) => listener,
+        match TcpListener::bind("127.0.0.1:0") {
+            Ok(listener) => Self::on(listener, Manner::default(), Arc::new(peek)),
             Err(error) => panic!("{error}"),
-        };
+        }
+    }
+
+    /// Starts it on a socket that listens.
+    ///
+    /// # Panics
+    /// When the socket has no address.
+    #[must_use]
+    pub fn on(listener: TcpListener, manner: Manner, watcher: Arc<dyn Watcher>) -> Self {
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (seen, peek): (_, Arc<Peek>) = (Arc::clone(&log), Arc::new(peek));
+        let server =
+            Arc::new(Server { manner, watcher, log: Arc::clone(&log), arrived: AtomicUsize::new(0) });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, peek) = (Arc::clone(&seen), Arc::clone(&peek));
-                std::thread::spawn(move || serve(stream, &seen, &*peek));
+                let server = Arc::clone(&server);
+                std::thread::spawn(move || server.serve(stream));
             }
         });
         Self { address, log }
@@ -112,16 +155,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Arrival>>, peek: &Peek) {
-    let _fast = stream.set_nodelay(true);
-    let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
-    while let Some(arrival) = read(&mut stream) {
-        peek(&arrival);
-        let path = arrival.path().to_owned();
-        lock(log).push(arrival.clone());
-        if !answer(&path, &arrival.body, stream.get_mut()) {
-            return;
+struct Server {
+    manner: Manner,
+    watcher: Arc<dyn Watcher>,
+    log: Arc<Mutex<Vec<Arrival>>>,
+    arrived: AtomicUsize,
+}
+
+impl Server {
+    fn serve(&self, stream: TcpStream) {
+        let _fast = stream.set_nodelay(true);
+        let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
+        while let Some(mut arrival) = read(&mut stream) {
+            arrival.number = self.arrived.fetch_add(1, Ordering::SeqCst) + 1;
+            self.watcher.arrives(&arrival);
+            if !self.manner.forgets {
+                lock(&self.log).push(arrival.clone());
+            }
+            let mut path = self.manner.always.as_deref().unwrap_or(arrival.path());
+            while let Some((milliseconds, rest)) = path
+                .strip_prefix("/delay/")
+                .map(|delay| delay.split_at(delay.find('/').unwrap_or(delay.len())))
+            {
+                std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
+                path = rest;
+            }
+            self.watcher.answers(&arrival, is_kept(path));
+            let goes_on = match path {
+                "/raw" => last(stream.get_mut(), &self.manner.raw),
+                _ => answer(path, &arrival.body, stream.get_mut()),
+            };
+            if !goes_on {
+                return;
+            }
         }
+    }
+}
+
+/// Whether a behaviour keeps the call's units (docs/RELIABILITY.md). Of raw bytes nobody knows.
+fn is_kept(path: &str) -> bool {
+    match path.trim_start_matches('/').split(['/', '?']).next().unwrap_or_default() {
+        "status" => !path.starts_with("/status/5"),
+        "reset" | "gone" | "cut" | "garbage" | "raw" => false,
+        _ => true,
     }
 }
 
@@ -141,19 +217,15 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
     let length = headers.get("content-length").filter(|_| is_read).and_then(|length| length.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).ok()?;
-    Some(Arrival { request_line, headers, body })
+    Some(Arrival { number: 0, request_line, headers, body })
 }
 
 /// Answers as the path says; whether the connection goes on.
 fn answer(path: &str, body: &[u8], stream: &mut TcpStream) -> bool {
     let path = path.split('?').next().unwrap_or_default();
-    let mut parts = path.trim_start_matches('/').splitn(3, '/');
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (mode, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     match mode {
-        "delay" => {
-            std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0)));
-            answer(parts.next().unwrap_or_default(), body, stream)
-        }
         "echo" => send(stream, &ok(body)),
         "status" => {
             send(stream, format!("HTTP/1.1 {value} Status\r\ncontent-length: 2\r\n\r\nok").as_bytes())

@@ -17,7 +17,7 @@ pub use ledger::LedgerError;
 pub use meters::Meters;
 pub use secrets::MasterKey;
 pub use sqlite::doctor::{Finding, Level, doctor};
-pub use sqlite::verify::{LedgerLine, VerifyReport, read_ledger, verify};
+pub use sqlite::verify::{LedgerLine, LedgerReader, VerifyReport, read_ledger, verify};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

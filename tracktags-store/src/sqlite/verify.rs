@@ -56,9 +56,39 @@ pub fn verify(url: &str) -> Result<VerifyReport, OpenError> {
 /// # Errors
 /// [`OpenError`] when it cannot be read.
 pub fn read_ledger(url: &str, each: &mut dyn FnMut(LedgerLine)) -> Result<(), OpenError> {
-    let mut conn = open_existing(url)?;
-    in_snapshot(&mut conn, |conn| walk(conn, |batch, entry| each(LedgerLine { batch, entry })).map(drop))
+    LedgerReader::open(url)?.read(each)
+}
+
+/// Follows the ledger of a database in use, with a connection that cannot write.
+pub struct LedgerReader {
+    conn: SqliteConnection,
+    after: i64,
+}
+
+impl LedgerReader {
+    /// Opens a database that is there.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be opened.
+    pub fn open(url: &str) -> Result<Self, OpenError> {
+        Ok(Self { conn: open_existing(url)?, after: 0 })
+    }
+
+    /// Hands out every entry that was committed since the last time, in order; the first time all that are kept.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read.
+    pub fn read(&mut self, each: &mut dyn FnMut(LedgerLine)) -> Result<(), OpenError> {
+        let after = &mut self.after;
+        in_snapshot(&mut self.conn, |conn| {
+            walk(conn, *after, |batch, entry| {
+                *after = batch;
+                each(LedgerLine { batch, entry });
+            })
+        })
+        .map(drop)
         .map_err(super::to_open_error)
+    }
 }
 
 /// Opens a database that is there, to be read.
@@ -69,9 +99,13 @@ pub(super) fn open_existing(url: &str) -> Result<SqliteConnection, OpenError> {
     connection::open_reader(path)
 }
 
-/// Reads every batch in order; how many there were.
-fn walk(conn: &mut SqliteConnection, mut each: impl FnMut(i64, Entry)) -> Result<u64, StoreError> {
-    let (mut after, mut batches) = (0, 0_u64);
+/// Reads every batch after one of them, in order; how many there were.
+fn walk(
+    conn: &mut SqliteConnection,
+    mut after: i64,
+    mut each: impl FnMut(i64, Entry),
+) -> Result<u64, StoreError> {
+    let mut batches = 0_u64;
     loop {
         let rows = usage::rows_after(conn, after, ROWS)?;
         let Some(last) = rows.last() else { return Ok(batches) };
@@ -103,7 +137,7 @@ fn check(conn: &mut SqliteConnection) -> Result<VerifyReport, StoreError> {
     let mut accounts: HashMap<CounterKey, Account> = HashMap::new();
     let mut entries = 0_u64;
     let mut found = Vec::new();
-    report.batches = walk(conn, |batch, entry| {
+    report.batches = walk(conn, 0, |batch, entry| {
         entries = entries.saturating_add(1);
         follow(&mut accounts, &position, batch, &entry, &mut found);
     })?;

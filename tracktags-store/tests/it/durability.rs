@@ -4,7 +4,7 @@ use crate::support::{Folder, business, limit, terms};
 use std::process::Command;
 use std::sync::Arc;
 use tracktags_core::{Demand, Period, Units};
-use tracktags_store::{Admitted, Health, MasterKey, Node, OpenError};
+use tracktags_store::{Admitted, Health, LedgerReader, MasterKey, Node, OpenError};
 
 async fn take(node: &Node, terms: &Arc<tracktags_core::Terms>, units: i64) -> bool {
     let demand = Demand::new(Arc::clone(terms), 0, Units::new(units).unwrap());
@@ -66,6 +66,23 @@ async fn a_start_after_the_ledger_was_pruned_empty_goes_on_counting() {
     assert!(!take(&node, &terms, 1).await, "numbers of batches did not begin again");
     drop(node);
     folder.verify();
+}
+
+#[tokio::test]
+async fn a_reader_follows_the_ledger_of_a_store_in_use() {
+    let folder = Folder::new();
+    let node = folder.open();
+    let business = business(&node).await;
+    let terms = Arc::new(terms(&business, "customer_1", vec![limit("api_calls", 100, Period::Monthly)]));
+    let mut reader = LedgerReader::open(&folder.url()).unwrap();
+    for expected in [vec![], vec![1, 2, 3], vec![4, 5], vec![]] {
+        for _ in &expected {
+            assert!(take(&node, &terms, 1).await);
+        }
+        let mut levels = Vec::new();
+        reader.read(&mut |line| levels.push(line.entry.state.level.units)).unwrap();
+        assert_eq!(levels, expected, "what came since the last time");
+    }
 }
 
 #[tokio::test]
