@@ -1,11 +1,13 @@
 //! A full disk: what cannot be counted is refused and said so, nothing that was counted is lost, and the server goes on by
-//! itself when there is room again (R16 of docs/RELIABILITY.md).
+//! itself when there is room again. A reader that keeps the write-ahead log from beginning anew is an alert (R16 of
+//! docs/RELIABILITY.md).
 
 #![cfg(test)]
 
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -77,5 +79,46 @@ fn a_full_disk_refuses_and_loses_nothing_and_the_server_goes_on_when_there_is_ro
         "each answer was counted, and no other"
     );
     println!("{} counted, {} refused", tally.allowed, tally.refused);
+    app.node.verify();
+}
+
+#[test]
+fn a_reader_that_pins_the_log_raises_an_alert_and_serving_goes_on() {
+    const LOG_MIB_MAX: u64 = 2;
+    let app = TestApp::with(
+        NodeOptions::default()
+            .set("LOG__LEVEL", "info")
+            .set("STORE__WAL_CHECKPOINT_MIB", "1")
+            .set("STORE__WAL_MIB_MAX", &LOG_MIB_MAX.to_string()),
+    );
+    let _id = app.limit("calls", 1_000_000_000, "yearly");
+    let _key = app.customer_key("c1");
+    let (key, body) = (app.business_key.clone(), json!({"customer_id": "c1", "metric_name": "calls"}));
+    let load = Load::start(app.node.address, 16, usize::MAX, move |_, client| {
+        client.json("POST", "/api/v1/track", &key, Some(&body))
+    });
+    let mut reader = Command::new("sqlite3")
+        .arg(app.node.database())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut asks = reader.stdin.take().unwrap();
+    asks.write_all(b"BEGIN; SELECT count(*) FROM usage_ledger;\n").unwrap();
+    let said = |words: &str| app.node.log().contains(words);
+    wait_until("there is an alert", Duration::from_secs(60), || said("a reader pins it"));
+    assert!(app.node.wal_bytes() > LOG_MIB_MAX << 20);
+    assert_eq!(app.client().send("GET", "/ready", &[], b"").status, 200);
+    let begun = load.begun();
+    wait_until("it goes on serving", Duration::from_secs(10), || load.begun() > begun + 1_000);
+    assert!(!said("alert is over"), "while the reader reads");
+    drop(asks);
+    assert!(reader.wait().unwrap().success());
+    wait_until("the alert is over", Duration::from_secs(10), || said("alert is over"));
+    assert!(app.node.wal_bytes() <= LOG_MIB_MAX << 20, "the log began anew");
+    let tally = load.stop();
+    assert_eq!(tally.allowed, tally.attempts(), "{tally:?}");
+    assert_eq!(app.usage("c1"), i64::try_from(tally.allowed).unwrap());
+    println!("{} counted meanwhile", tally.allowed);
     app.node.verify();
 }

@@ -155,13 +155,14 @@ impl<'t> Disk<'t> {
         image
     }
 
-    /// The files as a process sees them that comes after a kill: all that has ended is there.
+    /// The files as a process sees them that comes after a kill: all that has ended is there. Whether a call that the
+    /// kill cut off `acted` nobody has noted.
     #[must_use]
-    pub fn after_kill(&self) -> Image {
+    pub fn after_kill(&self, acted: bool) -> Image {
         let live = self.files.iter().filter(|file| !file.is_unlinked);
         live.map(|file| {
             let mut bytes = file.synced.clone();
-            for (call, _) in file.pending.iter().filter(|(_, has_ended)| *has_ended) {
+            for (call, _) in file.pending.iter().filter(|(_, has_ended)| *has_ended || acted) {
                 apply(self.trace, *call, &mut bytes, &mut || Kept::Whole);
             }
             (name_of(file.path), bytes)
@@ -231,7 +232,7 @@ mod tests {
         for event in &trace.events {
             disk.play(*event);
         }
-        assert_eq!(disk.after_kill(), [("a".to_owned(), b"onetwo".to_vec())]);
+        assert_eq!(disk.after_kill(false), [("a".to_owned(), b"onetwo".to_vec())]);
         assert_eq!(disk.image(&mut || Kept::Nothing), [], "its name was not synced");
         disk.play(Begins(4));
         disk.play(Ends(4));

@@ -166,16 +166,17 @@ impl Recording {
         let steps = calls::steps(&trace);
         let mut disk = Disk::new(&trace);
         trace.events.iter().for_each(|event| disk.play(*event));
-        let (business, rows) = store::ledger(&disk.after_kill())?;
+        let (business, rows) = store::ledger(&disk.after_kill(false))?;
         Ok(Self { trace, steps, rows, business })
     }
 
-    /// The files of the database as the kill left them: what was written, synced or not.
+    /// The files of the database as the kill left them: what was written, synced or not, with the call that the kill cut
+    /// off or without it.
     #[must_use]
-    pub fn after_kill(&self) -> Image {
+    pub fn after_kill(&self, acted: bool) -> Image {
         let mut disk = Disk::new(&self.trace);
         self.trace.events.iter().for_each(|event| disk.play(*event));
-        disk.after_kill().into_iter().filter(|(name, _)| store::is_of_database(name)).collect()
+        disk.after_kill(acted).into_iter().filter(|(name, _)| store::is_of_database(name)).collect()
     }
 
     /// Cuts the power at so many random instants of the load, and reads what a disk may hold then.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// What strace is told to record, and how: each file by its path, data whole, and the end of a process that is killed.
@@ -24,6 +24,8 @@ pub const STRACE: &[&str] = &[
     "-o",
 ];
 
+/// More than the last line takes.
+const END_BYTES: i64 = 128;
 /// The last words of a process that was killed.
 const KILLED: &[u8] = b"+++ killed by SIGKILL +++";
 
@@ -132,7 +134,9 @@ impl Trace {
 /// Whether a recording has come to its end: the process with this number was killed, and so was noted.
 #[must_use]
 pub fn is_ended(path: &Path, process: u32) -> bool {
-    let text = std::fs::read(path).unwrap_or_default();
+    let mut text = Vec::new();
+    let _until_it_is_there = File::open(path)
+        .and_then(|mut file| file.seek(SeekFrom::End(-END_BYTES)).and_then(|_| file.read_to_end(&mut text)));
     let last = text.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     last.starts_with(process.to_string().as_bytes()) && last.ends_with(KILLED)
 }
