@@ -1,8 +1,9 @@
 //! End-to-end tests over real processes, real sockets and a real database: what they are made of.
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
-//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once,
-//! [`images`] disks as a power failure may leave them.
+//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log,
+//! [`load`] many clients at once. [`images`] are disks as a power failure may leave them, [`books`] and [`peek`] compare
+//! counters with what a client or a target saw. `load`, `upstream` and `replay` are programs too, with help of their own.
 
 pub mod books;
 pub mod http;

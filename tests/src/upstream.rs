@@ -275,3 +275,24 @@ fn last(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     let _closed = stream.shutdown(Shutdown::Write);
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_behaves_as_it_was_told_whatever_is_asked_for() {
+        let answer_of = |always: &str| {
+            let raw = b"HTTP/1.1 299 Odd\r\ncontent-length: 3\r\n\r\nraw".to_vec();
+            let manner = Manner { always: Some(always.to_owned()), raw, forgets: true };
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let target = Upstream::on(listener, manner, Arc::new(|_: &Arrival| ()));
+            let answer = crate::http::Client::new(target.address).send("POST", "/echo", &[], b"said");
+            assert_eq!(target.count(), 0, "it forgets");
+            (answer.status, answer.text())
+        };
+        assert_eq!(answer_of("/raw"), (299, "raw".to_owned()));
+        assert_eq!(answer_of("/delay/1/status/503"), (503, "ok".to_owned()));
+        assert_eq!(answer_of("/delay/1/delay/1/echo"), (200, "said".to_owned()));
+    }
+}
