@@ -46,7 +46,7 @@ pub struct StoreLimits {
     pub counters_live_max: usize,
     /// Between two folds.
     pub fold_every_ms: u64,
-    /// Counters that may wait for a fold before one begins at once.
+    /// Ledger entries that may wait for a fold before one begins at once: the start reads them again.
     pub ledger_tail_entries_max: usize,
     /// Folded batches are kept so long.
     pub ledger_retention_seconds: u32,
@@ -73,7 +73,7 @@ impl Default for StoreLimits {
             queue_entries_max: 8_192,
             wait_ms_max: 100,
             counters_live_max: 2_000_000,
-            fold_every_ms: 2_000,
+            fold_every_ms: 5_000,
             ledger_tail_entries_max: 500_000,
             ledger_retention_seconds: 7 * 86_400,
             ledger_bytes_max: 4 << 30,

@@ -160,7 +160,7 @@ impl Writer {
         let due =
             now.duration_since(self.folding.last_pass) >= Duration::from_millis(self.limits.fold_every_ms);
         if self.live.unfolded.is_empty()
-            || !(due || self.live.unfolded.len() > self.limits.ledger_tail_entries_max)
+            || !(due || self.live.unfolded_entries() > self.limits.ledger_tail_entries_max)
         {
             return Ok(());
         }

@@ -58,6 +58,8 @@ pub(crate) type UnfoldedMap = CounterMap<Unfolded>;
 pub(crate) struct Live {
     counters: CounterMap<Packed>,
     pub(crate) unfolded: UnfoldedMap,
+    /// Ledger entries behind `unfolded`.
+    entries: usize,
     denied: usize,
     max: usize,
 }
@@ -69,6 +71,7 @@ impl Live {
 
     /// Takes in a committed entry and the state it packs to.
     pub(crate) fn commit(&mut self, entry: &Entry, state: Packed) {
+        self.entries += 1;
         let unfolded = self.unfolded.entry(entry.counter.clone()).or_insert_with(Unfolded::new);
         unfolded.add(entry);
         unfolded.state = Some(state.clone());
@@ -96,10 +99,18 @@ impl Live {
         }
     }
 
-    /// Hands out what is to be folded, and begins anew.
+    /// Ledger entries that wait for a fold.
+    pub(crate) const fn unfolded_entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Hands out what is to be folded, and begins anew, with room for as much again: a map that grows under load stops
+    /// every caller for as long as it moves.
     pub(crate) fn take_unfolded(&mut self) -> UnfoldedMap {
         self.denied = 0;
-        std::mem::take(&mut self.unfolded)
+        self.entries = 0;
+        let room = UnfoldedMap::with_capacity_and_hasher(self.unfolded.len(), Default::default());
+        std::mem::replace(&mut self.unfolded, room)
     }
 
     /// A counter found in the ledger's tail at start.
