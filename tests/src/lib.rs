@@ -7,6 +7,7 @@ pub mod http;
 pub mod load;
 pub mod node;
 pub mod script;
+pub mod sim;
 pub mod upstream;
 
 pub use node::{Node, NodeOptions};
