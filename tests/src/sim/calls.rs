@@ -1,4 +1,4 @@
-//! Callers: each asks for units, uses what it got, and keeps it, gives it back, or settles for less.
+//! Callers: each asks for units; one that holds them open keeps them, gives them back, or settles for less.
 
 use super::node::Op;
 use super::store::Caps;
@@ -41,6 +41,8 @@ pub(super) struct Call {
     pub(super) account: usize,
     pub(super) units: i64,
     pub(super) key_expires_at: Option<Timestamp>,
+    /// Whether what it takes stays open.
+    opens: bool,
     /// How often configuration had changed when it began, or last read afresh.
     pub(super) began: u64,
     pub(super) state: State,
@@ -72,6 +74,7 @@ pub(super) fn begin(world: &mut World) {
     let expires = world.rng.random_range(0..6) == 0;
     let key_expires_at = expires.then(|| world.clock.plus_seconds(world.rng.random_range(1..40)));
     let units = world.rng.random_range(1..4);
+    let opens = world.rng.random_range(0..6) != 0;
     let (boot, began) = (world.nodes[node].boot, world.store.changes);
     let state = State::Waiting;
     world.calls.push(Call {
@@ -80,6 +83,7 @@ pub(super) fn begin(world: &mut World) {
         account,
         units,
         key_expires_at,
+        opens,
         began,
         state,
         taken: None,
@@ -100,10 +104,10 @@ fn read_afresh(world: &mut World, node: usize, account: usize) -> Arc<Terms> {
 }
 
 fn demand(world: &mut World, call: usize, terms: Arc<Terms>) {
-    let Call { node, units, key_expires_at, .. } = world.calls[call];
+    let Call { node, units, key_expires_at, opens, .. } = world.calls[call];
     let mut demand = Demand::new(terms, 0, units_of(units));
     demand.key_expires_at = key_expires_at;
-    let op = Op { operation: Operation::Take(demand), opens: true, call, is_owed: false };
+    let op = Op { operation: Operation::Take(demand), opens, call, is_owed: false };
     world.nodes[node].queue.push_back(op);
 }
 
@@ -198,7 +202,8 @@ fn decided(world: &mut World, place: usize, terms: &Arc<Terms>, answer: Answer) 
                 return Err(format!("call {place} was told another window than its units are in"));
             }
             world.summary.admitted += 1;
-            world.calls[place].state = State::Open { terms: Arc::clone(terms), place: metric, taken };
+            let open = State::Open { terms: Arc::clone(terms), place: metric, taken };
+            world.calls[place].state = if call.opens { open } else { State::Kept(taken.units) };
         }
         Ok(Outcome::Decided(decision)) => {
             if known.is_some() {

@@ -4,7 +4,7 @@
 //!
 //! A world has one to three nodes on one store. Nodes are futures that give way between any two steps, so whoever comes
 //! next is the run's choice: another node, an outside writer that changes limits, a caller, the clock, a kill. Commits
-//! succeed, fail, or stay unknown. [`check`](self::check) keeps books of its own and says what was broken.
+//! succeed, fail, or stay unknown. `check` keeps books of its own and says what was broken.
 
 mod calls;
 mod check;
