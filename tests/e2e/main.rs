@@ -27,6 +27,7 @@ mod roles;
 mod secrets;
 mod security;
 mod settle;
+mod simulate;
 mod targets;
 mod tenants;
 mod windows;

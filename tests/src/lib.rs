@@ -13,6 +13,7 @@ pub mod log;
 pub mod node;
 pub mod peek;
 pub mod script;
+pub mod sim;
 pub mod upstream;
 
 pub use node::{Node, NodeOptions};

@@ -89,7 +89,8 @@
 //!
 //! # The eight steps
 //!
-//! key ([`keys`]) → identity ([`accounts`]) → limits ([`limits`]) → demand ([`demand`]) → batch ([`batch`]) →
+//! key ([`keys`]) → identity ([`accounts`]) → limits ([`limits`]) → demand ([`demand`]) → batch ([`batch`], in the order of
+//! [`group_commit`]) →
 //! decision ([`decide`]) → forward ([`upstreams`], behind [`traits::Upstream`]) → settle ([`settle`]).
 
 #![warn(missing_docs)]
@@ -102,6 +103,7 @@ pub mod batch;
 pub mod decide;
 pub mod demand;
 pub mod error;
+pub mod group_commit;
 pub mod history;
 pub mod keys;
 pub mod limits;
@@ -114,6 +116,7 @@ pub mod time;
 pub mod traits;
 pub mod upstreams;
 pub mod usage;
+pub mod versions;
 pub mod windows;
 
 pub use accounts::{Account, BusinessId, CustomerId, MetricName, Scope};

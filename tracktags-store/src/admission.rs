@@ -224,10 +224,6 @@ impl Queue {
         lock(&self.inner).abrupt
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.inner).closed
-    }
-
     pub(crate) fn note_batch(&self, micros: u64) {
         let old = self.batch_micros.load(Ordering::Relaxed);
         self.batch_micros.store((old.saturating_mul(7).saturating_add(micros)) / 8, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use tracktags_core::accounts::{BusinessId, CustomerId};
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
+use tracktags_core::versions::{ChangeSource, Changes};
 
 /// Changes are kept so long; knowledge that is older is stale.
 pub(crate) const KEPT_SECONDS: i64 = 86_400;
@@ -16,13 +17,17 @@ const PRUNED_MAX: i64 = 5_000;
 /// Rows read at once at most; where more changed, all knowledge counts as stale.
 const READ_MAX: usize = 100_000;
 
-/// The changes of a business after a version.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
-    /// Version and customer concerned (`None`: everybody), in order of versions.
-    pub(crate) rows: Vec<(i64, Option<CustomerId>)>,
-    /// Some are not there any more: everybody may be concerned.
-    pub(crate) pruned: bool,
+/// A connection, asked for versions and changes.
+pub(crate) struct Source<'a>(pub(crate) &'a mut SqliteConnection);
+
+impl ChangeSource for Source<'_> {
+    fn version(&mut self, business: &BusinessId) -> Result<i64, StoreError> {
+        version(self.0, business)
+    }
+
+    fn changes(&mut self, business: &BusinessId, after: i64) -> Result<Changes, StoreError> {
+        since(self.0, business, after)
+    }
 }
 
 /// A business's version; 0 where nothing was ever configured.

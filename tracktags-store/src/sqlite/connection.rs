@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 use tracktags_core::error::StoreError;
+use tracktags_core::group_commit::CommitFault;
 
 /// How long a statement of ours waits for the lock of another writer.
 const BUSY_MS: u32 = 1_000;
@@ -177,15 +178,7 @@ pub(crate) fn quick_check(conn: &mut SqliteConnection, tables: &[&str]) -> Resul
     Ok(())
 }
 
-/// A commit that failed.
-pub(crate) enum CommitFault {
-    /// Full or busy before the commit: a known roll-back.
-    RolledBack(StoreError),
-    /// Anything else: nobody knows yet.
-    Unknown(StoreError),
-}
-
-/// Commits.
+/// Commits. Full or busy before the commit is a known roll-back; of anything else nobody knows yet.
 pub(crate) fn commit(conn: &mut SqliteConnection) -> Result<(), CommitFault> {
     conn.batch_execute("COMMIT").map_err(|error| {
         let locked = error.to_string().starts_with("database is locked");

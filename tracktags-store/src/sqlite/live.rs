@@ -155,13 +155,11 @@ pub(crate) fn corrupt(error: LedgerError) -> StoreError {
     StoreError::Corrupt(error.to_string())
 }
 
-/// The counters as a batch sees them: the committed ones, with what this batch holds open besides.
+/// The counters as a batch finds them: the committed ones.
 pub(crate) struct Running<'a> {
     pub(crate) live: &'a mut Live,
     pub(crate) conn: &'a mut SqliteConnection,
     pub(crate) holds: &'a Holds,
-    /// Units that demands of this batch hold open, not visible in `holds` yet.
-    pub(crate) opened: CounterMap<i64>,
 }
 
 impl Counters for Running<'_> {
@@ -170,6 +168,6 @@ impl Counters for Running<'_> {
     }
 
     fn held(&self, key: &CounterKey) -> i64 {
-        self.holds.of(key).saturating_add(self.opened.get(key).copied().unwrap_or_default())
+        self.holds.of(key)
     }
 }

@@ -5,7 +5,7 @@
 //! | `connection` | the writer's connection, the readers, the lock file |
 //! | `writer` | the one thread that writes |
 //! | `batch` | THE transaction |
-//! | `live`, `versions` | counters and configuration versions as the writer knows them |
+//! | `live` | counters as the writer knows them |
 //! | `fold` | ledger → counters and history, retention, start |
 //! | `side` | the thread that checkpoints and sorts |
 //! | `usage` | rows of usage |
@@ -42,7 +42,6 @@ mod terms;
 mod testing;
 mod usage;
 pub(crate) mod verify;
-mod versions;
 mod writer;
 
 use crate::admission::{Admission, Holds, Queue};
@@ -60,6 +59,7 @@ use tracktags_core::audit::{Author, Event};
 use tracktags_core::batch::CutCache;
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
+use tracktags_core::versions::VersionTable;
 
 /// What is looked through for damage at start; the ledger's runs behind it.
 const CHECKED_TABLES: &[&str] = &[
@@ -147,7 +147,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         boot: boot_id(),
         next_batch: 1,
         data_version,
-        versions: versions::VersionTable::default(),
+        versions: VersionTable::default(),
         live: live::Live::new(options.limits.counters_live_max),
         cuts: CutCache::default(),
         holds: Arc::clone(&holds),
@@ -161,6 +161,8 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         store_failed: false,
         latest: Timestamp::from_micros(0),
         slot: writer::Slotting::new(now),
+        locked: None,
+        unheard_since: None,
         _lock: lock,
     };
     writer.read_back().map_err(to_open_error)?;

@@ -1,7 +1,8 @@
 //! What plain SQL does to the configuration: versions, references, metrics, refusals.
 
 use super::*;
-use crate::sqlite::changes::{self, Changes};
+use crate::sqlite::changes;
+use tracktags_core::versions::Changes;
 
 fn nobody() -> Vec<String> {
     Vec::new()

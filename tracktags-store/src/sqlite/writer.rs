@@ -3,12 +3,11 @@
 //! It owns the connection and the live counters. It sleeps only when nothing waits; under load the batch that
 //! commits is what gathers the next one.
 
-use super::connection::{self, CommitFault, FileLock};
+use super::connection::{self, FileLock};
 use super::error::store_error;
 use super::fold::Folding;
 use super::live::Live;
 use super::usage;
-use super::versions::VersionTable;
 use crate::admission::{Holds, Queue, Taking};
 use crate::cache::KeyUses;
 use crate::health::{Alert, Condition};
@@ -25,9 +24,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracktags_core::batch::CutCache;
 use tracktags_core::error::StoreError;
+use tracktags_core::group_commit::CommitFault;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::Clock;
 use tracktags_core::usage::{Counter, CounterKey};
+use tracktags_core::versions::VersionTable;
 
 /// How long callers wait for the outcome of a commit that was not heard.
 pub(super) const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
@@ -72,6 +73,10 @@ pub(super) struct Writer {
     pub(super) store_failed: bool,
     pub(super) latest: Timestamp,
     pub(super) slot: Slotting,
+    /// Since when a batch holds the lock.
+    pub(super) locked: Option<Instant>,
+    /// Since when the result of a batch's commit is not known.
+    pub(super) unheard_since: Option<Instant>,
     pub(super) _lock: FileLock,
 }
 
@@ -186,9 +191,11 @@ impl Writer {
         self.queue.note_batch(u64::try_from(estimate).unwrap_or(u64::MAX));
     }
 
-    /// Notes for how long the lock was held.
-    pub(super) fn note_held(&mut self, locked: Instant) {
-        self.slot.held += self.instant().duration_since(locked);
+    /// Notes for how long a batch held the lock.
+    pub(super) fn note_held(&mut self) {
+        if let Some(locked) = self.locked.take() {
+            self.slot.held += self.instant().duration_since(locked);
+        }
     }
 
     /// Where the lock is held nearly all of the time, leaves it free for a twentieth of it: SQL writers poll for it. The

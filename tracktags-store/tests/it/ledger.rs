@@ -1,6 +1,6 @@
 //! SQLite and `MemoryLedger` agree on every history: the engine only loads, calls and saves.
 
-use crate::support::{Folder, business, limit, terms};
+use crate::support::{Folder, business, limit, seed, terms};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
@@ -19,15 +19,6 @@ use tracktags_store::Node;
 /// Random operations in all.
 const OPERATIONS: usize = 100_000;
 const CUSTOMERS: usize = 8;
-
-/// The history's number: `TRACKTAGS_SEED` repeats one.
-#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the seed repeats a run")]
-fn seed() -> u64 {
-    let given = std::env::var("TRACKTAGS_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| rand::rng().random());
-    println!("TRACKTAGS_SEED={seed}");
-    seed
-}
 
 struct World {
     rng: StdRng,

@@ -5,6 +5,7 @@
 
 mod damage;
 mod durability;
+mod edges;
 mod ledger;
 mod purge;
 mod support;

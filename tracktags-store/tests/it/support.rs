@@ -30,6 +30,15 @@ impl Clock for ManualClock {
     }
 }
 
+/// A random test's number: `TRACKTAGS_SEED` repeats one.
+#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the seed repeats a run")]
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("TRACKTAGS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    println!("TRACKTAGS_SEED={seed}");
+    seed
+}
+
 /// A database in a folder of its own.
 pub(crate) struct Folder {
     folder: tempfile::TempDir,
