@@ -1,11 +1,15 @@
 //! End-to-end tests over real processes, real sockets and a real database: what they are made of.
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
-//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once.
+//! client, [`script`] a shell in a network of its own, [`network`] one for a test, in which every route leads back to
+//! it, [`program`] a small program as a process, [`upstream`] a target that misbehaves on demand and keeps a log,
+//! [`load`] many clients at once.
 
 pub mod http;
 pub mod load;
+pub mod network;
 pub mod node;
+pub mod program;
 pub mod script;
 pub mod upstream;
 

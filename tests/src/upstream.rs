@@ -125,7 +125,8 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Arrival>>, peek: &Peek) {
     }
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
+/// Reads a request; `None` where none comes.
+pub fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
     let mut line = String::new();
     stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let request_line = line.trim_end().to_owned();
