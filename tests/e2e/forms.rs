@@ -14,8 +14,19 @@ const TABLE: &str = include_str!("../../tracktags-proxy/tests/it/addresses.txt")
 
 /// Names refused whatever they resolve to.
 const NAMES: &[&str] = &[
-    "localhost", "LOCALHOST", "localhost.", "a.localhost", "printer.local", "db.internal", "a.localdomain", "metadata",
-    "metadata.google.internal", "intranet", "metadata。google。internal", "ｌｏｃａｌｈｏｓｔ", "loc%61lhost",
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "a.localhost",
+    "printer.local",
+    "db.internal",
+    "a.localdomain",
+    "metadata",
+    "metadata.google.internal",
+    "intranet",
+    "metadata。google。internal",
+    "ｌｏｃａｌｈｏｓｔ",
+    "loc%61lhost",
 ];
 
 /// A host as it is written, and the address that it means, if it means one.
@@ -89,7 +100,10 @@ fn disguises(four: Ipv4Addr) -> Vec<Form> {
     let [a, b, c, d] = four.octets();
     let number = u32::from(four);
     let (high, low) = (number >> 16, number & 0xffff);
-    let wide = |text: String| text.chars().map(|c| if c == '.' { '。' } else { char::from_u32(0xff10 + u32::from(c) - 0x30).unwrap() });
+    let wide = |c: char| match c {
+        '.' => '。',
+        digit => char::from_u32(0xff10 + u32::from(digit) - 0x30).unwrap(),
+    };
     let written = [
         format!("{four}"),
         format!("{number}"),
@@ -100,12 +114,13 @@ fn disguises(four: Ipv4Addr) -> Vec<Form> {
         format!("{a}.{b}.{}", u32::from(c) << 8 | u32::from(d)),
         format!("{a}.{}", number & 0x00ff_ffff),
         format!("{four}."),
-        wide(four.to_string()).collect(),
+        four.to_string().chars().map(wide).collect(),
         four.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect(),
     ];
     let six = [
         format!("::ffff:{four}"),
         format!("::ffff:{high:x}:{low:x}"),
+        format!("::ffff:0:{four}"),
         format!("64:ff9b::{four}"),
         format!("2002:{high:x}:{low:x}::1"),
         format!("2001:0:{high:x}:{low:x}::1"),
@@ -114,12 +129,14 @@ fn disguises(four: Ipv4Addr) -> Vec<Form> {
         format!("2a00::200:5efe:{high:x}:{low:x}"),
     ];
     let four = written.into_iter().map(|host| Form { host, address: Some(four.into()) });
-    four.chain(six.into_iter().map(|six| Form { host: format!("[{six}]"), address: Some(six.parse().unwrap()) })).collect()
+    four.chain(
+        six.into_iter().map(|six| Form { host: format!("[{six}]"), address: Some(six.parse().unwrap()) }),
+    )
+    .collect()
 }
 
 #[test]
-fn there_are_enough_forms_and_no_two_are_the_same() {
-    let forms = forms();
-    let hosts: std::collections::BTreeSet<_> = forms.iter().map(|form| &form.host).collect();
+fn there_are_enough_forms() {
+    let hosts: std::collections::BTreeSet<_> = forms().into_iter().map(|form| form.host).collect();
     assert!(hosts.len() >= 400, "{}", hosts.len());
 }
