@@ -106,9 +106,9 @@ fn names(number: usize, address: IpAddr) -> [String; 3] {
         2 => format!("{six}.{bad}.{four}"),
         _ => format!("{four}.{four}.{six}.{bad}"),
     };
-    let alias = if number % 2 == 0 { "hop" } else { "chain" };
+    let alias = if number.is_multiple_of(2) { "hop" } else { "chain" };
     let name_of = |labels: &str, how: &str| {
-        let scheme = if number % 3 == 0 { "https" } else { "http" };
+        let scheme = if number.is_multiple_of(3) { "https" } else { "http" };
         format!("{scheme}://n{number}.{labels}.{how}.target.example/")
     };
     [name_of(&bad, "at"), name_of(&mixed, "at"), name_of(&bad, &format!("{alias}{}", 1 + number % 4))]

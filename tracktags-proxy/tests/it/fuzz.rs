@@ -155,7 +155,11 @@ fn is_sound(table: &Table, class: TargetClass, target: &Target) {
         assert!(host.chars().all(is_plain) && !host.starts_with('.') && !host.ends_with('.'), "{text}");
         // A name that C libraries would read as a number is none.
         let last = host.rsplit('.').next().unwrap();
-        assert!(!last.bytes().all(|byte| byte.is_ascii_digit()) && !last.starts_with("0x"), "{text}");
+        let (digits, hex) = (last.bytes().all(|byte| byte.is_ascii_digit()), last.strip_prefix("0x"));
+        assert!(
+            !digits && !hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())),
+            "{text}"
+        );
         let local = ["internal", "local", "localhost", "localdomain"].contains(&last) || !host.contains('.');
         assert!(!local || class == TargetClass::Open, "{text}");
         assert!(last != "internal" && host != "metadata", "{text}");
