@@ -7,15 +7,14 @@ use bolero::{check, produce};
 use rand::SeedableRng;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tracktags_core::error::UpstreamError;
 use tracktags_core::keys::{PlainKey, contains_key};
 use tracktags_core::traits::Upstream;
 use tracktags_core::upstreams::{Target, TargetClass};
 
-/// What stands before the host.
+/// What stands before the host, where it is odd.
 const BEFORE: &[&str] = &[
-    "http://",
-    "https://",
     "HTTP://",
     "http:",
     "http:/",
@@ -31,17 +30,24 @@ const BEFORE: &[&str] = &[
     "http://\t",
     "http://[",
     "javascript://",
+    "",
 ];
-
-/// Pieces of hosts, ports, paths and queries.
-const PIECES: &[&str] = &[
+/// Hosts, and pieces of them.
+const HOSTS: &[&str] = &[
+    "example.com",
+    "api.example.com",
+    "8.8.8.8",
+    "1.1.1.1",
+    "[2606:4700::1111]",
     "127.0.0.1",
     "127.1",
     "2130706433",
     "0x7f.1",
+    "0x7f000001",
     "0177.0.0.1",
     "10.0.0.1",
-    "8.8.8.8",
+    "134744072",
+    "0x8.0x8.010.010",
     "1.1",
     "169.254.169.254",
     "0",
@@ -50,10 +56,9 @@ const PIECES: &[&str] = &[
     "[::1]",
     "[::]",
     "[::ffff:10.0.0.1]",
-    "[::ffff:7f00:1]",
+    "[::ffff:8.8.8.8]",
     "[64:ff9b::a00:1]",
     "[2002:a00:1::]",
-    "[2606:4700::1111]",
     "[2600::5efe:a00:1]",
     "[fe80::1%25lo]",
     "localhost",
@@ -68,54 +73,49 @@ const PIECES: &[&str] = &[
     "xn--mller-kva",
     "müller",
     "①②⑦",
+    "⑧.⑧.⑧.⑧",
     "。",
     "．",
     "ⓛⓞⓒⓐⓛ",
     "%6c",
     "%31",
     "%2e",
-    "%2f",
-    "%40",
-    "%00",
-    "%5c",
-    "%",
     "\u{ad}",
     "\u{200b}",
     "\u{200d}",
     "\u{fdfa}",
     ".",
+    ".",
+    ".",
     "..",
-    "/",
-    "?",
-    "#",
-    ":",
-    ":80",
-    ":443",
-    ":0",
-    ":65536",
-    ":0080",
-    ":22",
-    "@",
-    "\\",
     "a",
     "-",
     "_",
     "[",
     "]",
-    "|",
-    "\r\n",
-    "\u{0}",
+];
+/// What follows a host.
+const REST: &[&str] = &[
+    "/", "/", "/path", "?", "#", ":80", ":443", ":0", ":65536", ":0080", ":22", ":", "@", "\\", "/../",
+    "%2f", "%40", "%00", "%5c", "%", "|", "é", "\r\n", "\u{0}", " ",
 ];
 
-fn text(before: usize, picks: &[u16], key: &str) -> String {
-    let piece = |pick: &u16| match pick.checked_sub(0xc000) {
-        None => PIECES[usize::from(*pick) % PIECES.len()].to_owned(),
-        // Now and then a letter of any script, or of ASCII, or a whole key.
-        Some(0) => key.to_owned(),
+/// An URL of a scheme, one to three pieces of a host and what follows it. Now and then there is a letter of any script
+/// among them, or of ASCII, or a whole key.
+fn text(before: u8, hosts: &[u16], rest: &[u16], key: &str) -> String {
+    let piece = |pieces: &[&str], pick: u16| match pick.checked_sub(0xf000) {
+        None => pieces[usize::from(pick) % pieces.len()].to_owned(),
+        Some(code) if code < 0x10 => key.to_owned(),
         Some(code) if code % 2 == 0 => char::from(u8::try_from(code % 128).unwrap()).to_string(),
-        Some(code) => char::from_u32(u32::from(code) * 4).unwrap_or('\u{fffd}').to_string(),
+        Some(code) => char::from_u32(u32::from(code) * 16).unwrap_or('\u{fffd}').to_string(),
     };
-    [BEFORE[before].to_owned()].into_iter().chain(picks.iter().map(piece)).collect()
+    let before = match before {
+        0..100 => "http://",
+        100..200 => "https://",
+        odd => BEFORE[usize::from(odd) % BEFORE.len()],
+    };
+    let hosts = hosts.iter().map(|pick| piece(HOSTS, *pick));
+    [before.to_owned()].into_iter().chain(hosts).chain(rest.iter().map(|pick| piece(REST, *pick))).collect()
 }
 
 /// The bytes that percent-encoding stands for.
@@ -172,11 +172,14 @@ fn is_sound(table: &Table, class: TargetClass, target: &Target) {
 fn fuzzed_urls_lead_to_no_forbidden_address() {
     let (proxy, table) = (AssertUnwindSafe(proxy()), Table::read());
     let key = PlainKey::for_business(&mut rand::rngs::StdRng::seed_from_u64(7));
-    let urls = (0..BEFORE.len(), produce::<Vec<u16>>().with().len(0_usize..12));
-    check!().with_generator(urls).for_each(|(before, picks)| {
-        let text = text(*before, picks, key.expose());
+    let picks = |len: std::ops::Range<usize>| produce::<Vec<u16>>().with().len(len);
+    let urls = (produce::<u8>(), picks(1..4), picks(0..4));
+    let counts = [const { AtomicUsize::new(0) }; 2];
+    check!().with_generator(urls).for_each(|(before, hosts, rest)| {
+        let text = text(*before, hosts, rest, key.expose());
         let [public, open, listed] = [TargetClass::Public, TargetClass::Open, TargetClass::Allowlist]
             .map(|class| proxy.check(&text, class));
+        counts[usize::from(public.is_ok())].fetch_add(1, Ordering::Relaxed);
         assert!(listed.is_err(), "{text}");
         for (class, checked) in [(TargetClass::Public, &public), (TargetClass::Open, &open)] {
             match checked {
@@ -198,4 +201,8 @@ fn fuzzed_urls_lead_to_no_forbidden_address() {
         }
         assert!(public.is_err() || open.is_ok(), "public is within open: {text}");
     });
+    // Neither side goes untried.
+    let [refused, passed] = counts.map(AtomicUsize::into_inner);
+    let tried = passed + refused;
+    assert!(tried < 1_000 || passed.min(refused) > tried / 200, "{passed} passed, {refused} refused");
 }
