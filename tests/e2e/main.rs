@@ -14,6 +14,8 @@ mod disk;
 mod docs;
 mod drain;
 mod exact;
+mod forbidden;
+mod forms;
 mod guide;
 mod history;
 mod house_rules;

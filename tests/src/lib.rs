@@ -1,7 +1,8 @@
 //! End-to-end tests over real processes, real sockets and a real database: what they are made of.
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
-//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log,
+//! client, [`script`] a shell in a network of its own, [`network`] one for a test, in which every route leads back to
+//! it, [`program`] a small program as a process, [`upstream`] a target that misbehaves on demand and keeps a log,
 //! [`load`] many clients at once. [`images`] are disks as a power failure may leave them, [`books`] and [`peek`] compare
 //! counters with what a client or a target saw. `load`, `upstream` and `replay` are programs too, with help of their own.
 
@@ -10,8 +11,10 @@ pub mod http;
 pub mod images;
 pub mod load;
 pub mod log;
+pub mod network;
 pub mod node;
 pub mod peek;
+pub mod program;
 pub mod script;
 pub mod sim;
 pub mod upstream;

@@ -201,7 +201,8 @@ fn is_kept(path: &str) -> bool {
     }
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
+/// Reads a request; `None` where none comes.
+pub fn read(stream: &mut BufReader<TcpStream>) -> Option<Arrival> {
     let mut line = String::new();
     stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let request_line = line.trim_end().to_owned();

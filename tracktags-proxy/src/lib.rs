@@ -18,6 +18,8 @@ mod places;
 mod pool;
 mod resolve;
 mod target;
+#[cfg(test)]
+mod testing_headers;
 
 pub use addresses::is_allowed;
 pub use headers::{HeaderFault, REQUEST_FIELDS_MAX, REQUEST_HEADER_BYTES_MAX, request_headers};

@@ -177,13 +177,13 @@ impl Config {
         Self::from_sources(None, environment().source(Some(std::collections::HashMap::new())))
     }
 
-    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
         let mut builder = Source::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = file {
             builder = builder.add_source(File::from(file).format(FileFormat::Toml).required(true));
         }
         let merged = builder.add_source(environment).build();
-        let merged = merged.map_err(|error| ConfigError::one(error.to_string()))?;
+        let merged = merged.map_err(|error| ConfigError::one(without_source(&error.to_string())))?;
         let known = Source::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
         let known = known.map_err(|error| ConfigError::one(error.to_string()))?;
         let mut reader = Reader { source: &merged, defaults: &known, problems: Vec::new() };
@@ -262,7 +262,18 @@ pub(crate) fn check_admin_key(key: &str) -> Result<(), &'static str> {
     }
 }
 
-fn environment() -> Environment {
+/// What is wrong with a file, on one line and without the line of the file that is quoted there: a secret may stand in
+/// it, and what is said here ends in a log.
+fn without_source(error: &str) -> String {
+    let is_quoted = |line: &str| {
+        let before = line.split_once('|').map(|(before, _)| before);
+        before.is_some_and(|before| before.chars().all(|c| c == ' ' || c.is_ascii_digit()))
+    };
+    let said = error.lines().filter(|line| !is_quoted(line)).map(str::trim).filter(|line| !line.is_empty());
+    said.collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) fn environment() -> Environment {
     // No `try_parsing`: it would read a master key of digits as a number.
     Environment::with_prefix("TRACKTAGS").prefix_separator("__").separator("__")
 }
@@ -294,6 +305,15 @@ mod tests {
         let key = "0".repeat(64);
         let config = with(&[("TRACKTAGS__SECRETS__MASTER_KEY", &key)], None).unwrap();
         assert_eq!(config.secrets.master_key.unwrap().expose(), key);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_without_what_stands_in_it() {
+        let ConfigError(problems) =
+            with(&[], Some("[server]\nadmin_key = \"secret-of-the-operator\nbind = \"127.0.0.1:0\"\n"))
+                .unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("line 2") && !problems[0].contains("secret-of"), "{problems:?}");
     }
 
     #[test]

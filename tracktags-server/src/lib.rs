@@ -26,6 +26,8 @@ mod schema;
 mod secrets;
 mod settings;
 mod telemetry;
+#[cfg(test)]
+mod testing_config;
 
 use actix_web::{HttpServer, web};
 use app::{App, DemoKey, Shared};

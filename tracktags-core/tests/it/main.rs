@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod fuzz;
 mod keys;
 mod ledger;
 mod operators;

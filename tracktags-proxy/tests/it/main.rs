@@ -7,10 +7,12 @@
 mod dns;
 mod encodings;
 mod framing;
+mod fuzz;
 mod headers;
 mod limits;
 mod names;
 mod pools;
 mod support;
+mod table;
 mod targets;
 mod tls;

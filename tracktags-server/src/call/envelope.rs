@@ -169,7 +169,8 @@ impl<'de> Visitor<'de> for FieldsSeed {
     }
 }
 
-fn parse(body: &Bytes) -> Result<Wish, ApiError> {
+/// Reads an envelope.
+pub(super) fn parse(body: &Bytes) -> Result<Wish, ApiError> {
     if body.is_empty() {
         return Err(ApiError::field("target_url", "is required"));
     }

@@ -11,6 +11,8 @@ mod known;
 pub(crate) mod query;
 pub(crate) mod standing;
 mod subject;
+#[cfg(test)]
+mod testing_envelope;
 pub(crate) mod writer;
 
 use crate::app::{App, CallPlace};
