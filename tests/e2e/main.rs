@@ -20,6 +20,7 @@ mod house_rules;
 mod json;
 mod meters;
 mod metrics;
+mod overload;
 mod query;
 mod refusals;
 mod roles;

@@ -6,6 +6,8 @@
 pub mod http;
 pub mod load;
 pub mod node;
+pub mod overload;
+pub mod process;
 pub mod script;
 pub mod upstream;
 

@@ -34,11 +34,13 @@ pub struct NodeOptions {
     pub settings: Vec<(String, String)>,
     /// The size of its disk, in MiB, if it is to have one of its own (needs root). It goes with the process.
     pub disk_mib: Option<u32>,
+    /// How long each sync to its disk takes on top, in milliseconds.
+    pub sync_delay_ms: Option<u32>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { settings: Vec::new(), disk_mib: None }.set("PROXY__TARGET_POLICY", "open")
+        Self { settings: Vec::new(), disk_mib: None, sync_delay_ms: None }.set("PROXY__TARGET_POLICY", "open")
     }
 }
 
@@ -47,6 +49,13 @@ impl NodeOptions {
     #[must_use]
     pub const fn on_disk(mut self, mib: u32) -> Self {
         self.disk_mib = Some(mib);
+        self
+    }
+
+    /// On a disk whose every sync takes so many milliseconds longer.
+    #[must_use]
+    pub const fn on_slow_disk(mut self, sync_delay_ms: u32) -> Self {
+        self.sync_delay_ms = Some(sync_delay_ms);
         self
     }
 
@@ -335,9 +344,28 @@ impl Drop for Node {
 
 fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
     let server = program("node");
-    let mut command = match options.disk_mib {
-        None => Command::new(&server),
-        Some(mib) => {
+    let mut command = match (options.disk_mib, options.sync_delay_ms) {
+        (None, None) => Command::new(&server),
+        (None, Some(delay_ms)) => {
+            // Only syncs stop for it. The tracer is the server's grandchild, so its number is the child's.
+            let mut command = Command::new("strace");
+            command.args([
+                "-D",
+                "-f",
+                "-q",
+                "--seccomp-bpf",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fsync,fdatasync",
+            ]);
+            command
+                .arg("-e")
+                .arg(format!("inject=fsync,fdatasync:delay_exit={}", u64::from(delay_ms) * 1_000));
+            command.arg(&server);
+            command
+        }
+        (Some(mib), _) => {
             // `unshare` and the shell become the server, so its number is the child's.
             let mount =
                 format!("mount -t tmpfs -o size={mib}m,mode=700 none \"$PWD\" && cd \"$PWD\" && exec \"$0\"");
