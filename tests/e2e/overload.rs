@@ -21,7 +21,7 @@ fn slow_disk() -> NodeOptions {
 }
 
 const SYNC_MS: u32 = 30;
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 /// What two runs of the same load on two busy cores may differ by.
 const NOISE: Duration = Duration::from_millis(5);
 
@@ -78,7 +78,7 @@ fn five_times_what_the_store_can_do_is_refused_early_and_leaves_nothing_behind()
     let baseline = alone(address, 4, half());
     let before = resident_bytes(id);
     forget_peak(id);
-    let overload = alone(address, 6, class(Pace::PerSecond(5 * capacity), 512, requests.clone()));
+    let overload = alone(address, 6, class(Pace::PerSecond(5 * capacity), 64, requests.clone()));
     let grown = resident_bytes_peak(id).saturating_sub(before);
     let next = alone(address, 2, half());
     let then = alone(address, 2, half());
@@ -112,7 +112,7 @@ fn one_business_that_floods_the_store_leaves_its_neighbour_its_answers() {
     let capacity = capacity(address, &flood);
     let quiet = || class(Pace::PerSecond(50), 16, vec![track(address, &key, &[])]);
     let by_itself = alone(address, 5, quiet());
-    let flood = class(Pace::PerSecond(5 * capacity), 512, flood);
+    let flood = class(Pace::PerSecond(5 * capacity), 64, flood);
     let tallies = load(address, 6, vec![flood, quiet()]);
     let [flooding, beside] = tallies.as_slice() else { panic!("{tallies:?}") };
     println!("by itself: {by_itself}\nthe flood: {flooding}\nbeside it: {beside}");

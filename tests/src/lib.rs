@@ -1,14 +1,17 @@
 //! End-to-end tests over real processes, real sockets and a real database: what they are made of.
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
-//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once.
+//! client, [`script`] a shell in a network of its own, [`upstream`] a target that misbehaves on demand and keeps a log, [`load`] many clients at once,
+//! [`overload`] a load at a fixed rate, [`chaos`] a bad network, [`process`] what a process holds, [`slow`] clients that dawdle.
 
+pub mod chaos;
 pub mod http;
 pub mod load;
 pub mod node;
 pub mod overload;
 pub mod process;
 pub mod script;
+pub mod slow;
 pub mod upstream;
 
 pub use node::{Node, NodeOptions};

@@ -1,6 +1,7 @@
 //! What a process holds, as the kernel counts it.
 
 use std::fs;
+use std::process::Command;
 
 /// A line of `/proc/ID/status` that is in kB, in bytes.
 fn status_bytes(id: u32, name: &str) -> u64 {
@@ -47,4 +48,15 @@ pub fn descriptors(id: u32) -> usize {
     let folder = fs::read_dir(format!("/proc/{id}/fd"));
     assert!(folder.is_ok(), "{folder:?}");
     folder.into_iter().flatten().count()
+}
+
+/// Lets it have so many descriptors. Needs root where that is more than it may have by itself.
+///
+/// # Panics
+/// When it may not.
+pub fn allow_descriptors(id: u32, count: usize) {
+    let allowed = Command::new("prlimit")
+        .args(["--pid", &id.to_string(), &format!("--nofile={count}:{count}")])
+        .status();
+    assert!(allowed.as_ref().is_ok_and(std::process::ExitStatus::success), "prlimit: {allowed:?}");
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ type Peek = dyn Fn(&Arrival) + Send + Sync;
 /// | `/cut` | half a head, then closed |
 /// | `/short`, `/chunk` | a body cut short of its length, or in the middle of a chunk |
 /// | `/large` | 9 MB |
+/// | `/bytes/N` | N bytes |
+/// | `/declared/N` | a length of N, and bytes until the caller closes |
+/// | `/endless` | chunks until the caller closes |
+/// | `/raw/NAME` | the bytes that it was started with under this name, then the connection waits |
 /// | `/interim` | 103 first, then as `/echo` |
 /// | `/surplus` | as `/echo`, and a second answer that nobody asked for |
 /// | `/close` | as `/echo`, the body's end being the connection's |
@@ -58,7 +63,11 @@ pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     log: Arc<Mutex<Vec<Arrival>>>,
+    connections: Arc<AtomicUsize>,
 }
+
+/// Answers as bytes, by name.
+type Raw = HashMap<String, Vec<u8>>;
 
 impl Upstream {
     /// Starts it.
@@ -73,20 +82,33 @@ impl Upstream {
     /// When no port is free.
     #[must_use]
     pub fn peeking(peek: impl Fn(&Arrival) + Send + Sync + 'static) -> Self {
+        Self::begin(Arc::new(peek), Raw::new())
+    }
+
+    /// Starts it with answers of one's own, at `/raw/NAME`.
+    #[must_use]
+    pub fn answering(raw: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self::begin(Arc::new(|_| ()), raw.into_iter().collect())
+    }
+
+    fn begin(peek: Arc<Peek>, raw: Raw) -> Self {
         let listener = match TcpListener::bind("127.0.0.1:0") {
             Ok(listener) => listener,
             Err(error) => panic!("{error}"),
         };
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (seen, peek): (_, Arc<Peek>) = (Arc::clone(&log), Arc::new(peek));
+        let (seen, raw) = (Arc::clone(&log), Arc::new(raw));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let opened = Arc::clone(&connections);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, peek) = (Arc::clone(&seen), Arc::clone(&peek));
-                std::thread::spawn(move || serve(stream, &seen, &*peek));
+                opened.fetch_add(1, Ordering::SeqCst);
+                let (seen, peek, raw) = (Arc::clone(&seen), Arc::clone(&peek), Arc::clone(&raw));
+                std::thread::spawn(move || serve(stream, &seen, &*peek, &raw));
             }
         });
-        Self { address, log }
+        Self { address, log, connections }
     }
 
     /// The URL of a behaviour.
@@ -101,6 +123,12 @@ impl Upstream {
         lock(&self.log).clone()
     }
 
+    /// Connections that were opened so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
     /// How much arrived so far.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -112,14 +140,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Arrival>>, peek: &Peek) {
+fn serve(stream: TcpStream, log: &Mutex<Vec<Arrival>>, peek: &Peek, raw: &Raw) {
     let _fast = stream.set_nodelay(true);
     let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
     while let Some(arrival) = read(&mut stream) {
         peek(&arrival);
         let path = arrival.path().to_owned();
         lock(log).push(arrival.clone());
-        if !answer(&path, &arrival.body, stream.get_mut()) {
+        let own = path.strip_prefix("/raw/").and_then(|name| raw.get(name));
+        let goes_on = match own {
+            Some(bytes) => send(stream.get_mut(), bytes),
+            None => answer(&path, &arrival.body, stream.get_mut()),
+        };
+        if !goes_on {
             return;
         }
     }
@@ -182,6 +215,18 @@ fn answer(path: &str, body: &[u8], stream: &mut TcpStream) -> bool {
             stream,
             &[b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n".to_vec(), vec![b'x'; 9_000_000]].concat(),
         ),
+        "bytes" => send(stream, &ok(&vec![b'x'; value.parse().unwrap_or(0)])),
+        "declared" => {
+            send(stream, format!("HTTP/1.1 200 OK\r\ncontent-length: {value}\r\n\r\n").as_bytes());
+            while send(stream, &[b'x'; READ_AHEAD_BYTES]) {}
+            false
+        }
+        "endless" => {
+            send(stream, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            let chunk = format!("2000\r\n{}\r\n", "x".repeat(READ_AHEAD_BYTES));
+            while send(stream, chunk.as_bytes()) {}
+            false
+        }
         "gone" | "reset" => false,
         _ => send(stream, &ok(b"ok")),
     }
