@@ -90,8 +90,8 @@ fn five_times_what_the_store_can_do_is_refused_early_and_leaves_nothing_behind()
     assert!(overload.per_second(200) >= 0.7 * f64::from(capacity), "what fits goes on: {overload}");
     let bound = baseline.within(200, 990) + Duration::from_millis(150);
     assert!(overload.within(200, 990) <= bound, "accepted within {bound:?}: {overload}");
-    // As the client sees it, on the two cores that it shares with the server.
-    assert!(overload.within(503, 900) <= Duration::from_millis(5), "refused within 5 ms: {overload}");
+    // As the client sees it, on the two cores that it shares with the server: 95 of 100.
+    assert!(overload.within(503, 950) <= Duration::from_millis(5), "refused within 5 ms: {overload}");
     assert!(mib(grown) <= 100, "{} MiB", mib(grown));
     all_answered(&then, &[200]);
     let bound = baseline.within(200, 990) + Duration::from_millis(30);

@@ -21,7 +21,7 @@ pub struct Slow {
 /// How it ended for one of them.
 #[derive(Debug, Clone)]
 pub struct Ended {
-    /// After so long; `None`: it was still waiting.
+    /// So long after it had connected; `None`: it was still waiting.
     pub after: Option<Duration>,
     /// What it was told.
     pub answer: Vec<u8>,
@@ -40,6 +40,7 @@ struct Client {
     stream: TcpStream,
     rest: Vec<u8>,
     sent: usize,
+    opened: Instant,
     ended: Ended,
 }
 
@@ -51,17 +52,18 @@ struct Client {
 pub fn run(address: SocketAddr, clients: &[Slow], limit: Duration) -> io::Result<Vec<Ended>> {
     let mut running = Vec::with_capacity(clients.len());
     for client in clients {
+        let opened = Instant::now();
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(&client.first)?;
         stream.set_nonblocking(true)?;
         let ended = Ended { after: None, answer: Vec::new() };
-        running.push(Client { stream, rest: client.rest.clone(), sent: 0, ended });
+        running.push(Client { stream, rest: client.rest.clone(), sent: 0, opened, ended });
     }
     let began = Instant::now();
     let is_waiting = |client: &Client| client.ended.after.is_none();
     while began.elapsed() < limit && running.iter().any(is_waiting) {
         for client in running.iter_mut().filter(|client| is_waiting(client)) {
-            client.look(began.elapsed());
+            client.look(client.opened.elapsed());
         }
         std::thread::sleep(LOOK_EVERY);
     }
