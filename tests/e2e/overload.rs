@@ -12,7 +12,8 @@ use tracktags_core::keys::PlainKey;
 use tracktags_tests::http::request;
 use tracktags_tests::overload::{Class, Pace, Plan, Tally, run};
 use tracktags_tests::process::{forget_peak, resident_bytes, resident_bytes_peak};
-use tracktags_tests::{NodeOptions, TestApp, new_business, seed};
+use tracktags_tests::upstream::Upstream;
+use tracktags_tests::{NodeOptions, TestApp, new_business, seed, wait_until};
 
 /// A disk on which a sync takes as long as on a spinning one, and batches that it can be seen with: so the store's
 /// capacity is far below the processor's, and five times of it can be sent from the same two cores.
@@ -120,6 +121,58 @@ fn one_business_that_floods_the_store_leaves_its_neighbour_its_answers() {
     all_answered(flooding, &[200, 503]);
     all_answered(beside, &[200]);
     assert!(flooding.count(503) > flooding.count(200), "it was a flood: {flooding}");
+    let alone = by_itself.within(200, 990);
+    let bound = (2 * alone).max(alone + Duration::from_millis(20));
+    assert!(beside.within(200, 990) <= bound, "within {bound:?}: {beside}");
+    app.node.verify();
+}
+
+/// Requests for a call to a target, in the name of a business.
+fn proxied(address: SocketAddr, key: &str, target: &str) -> Vec<u8> {
+    let authorization = format!("Bearer {key}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let body = json!({"metric_name": "api_calls", "target_url": target, "scope": "business"}).to_string();
+    request(address, "POST", "/api/v1/proxy", &headers, body.as_bytes())
+}
+
+/// A target that takes 800 ms has 256 places, so it can take 320 calls a second.
+#[test]
+fn five_times_what_a_target_can_take_is_refused_at_once_and_a_neighbour_finds_its_places() {
+    const PER_SECOND: u32 = 320;
+    let app = TestApp::new();
+    let target = Upstream::start();
+    let (_business, other) = new_business(&app.node);
+    let limit = json!({"metric_name": "api_calls", "limit_value": 1_000_000_000, "limit_period": "yearly"});
+    for key in [&app.business_key, &other] {
+        let made = app.client().json("POST", "/api/v1/plan_limits", key, Some(&limit));
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    let (address, url) = (app.node.address, target.url("/delay/800/echo"));
+    let quiet = || class(Pace::PerSecond(20), 32, vec![proxied(address, &other, &url)]);
+    let flood = |rate| class(Pace::PerSecond(rate), 300, vec![proxied(address, &app.business_key, &url)]);
+    let by_itself = alone(address, 3, quiet());
+    let baseline = alone(address, 3, flood(PER_SECOND / 2));
+    // The first seconds are the flood's alone: all places are its own when its neighbour comes.
+    let first = std::thread::spawn({
+        let flood = flood(5 * PER_SECOND);
+        move || alone(address, 7, flood)
+    });
+    wait_until("all places are taken", Duration::from_secs(5), || target.count() > 450 + 256);
+    let arriving = alone(address, 2, quiet());
+    let beside = alone(address, 2, quiet());
+    let flooding = first.join().unwrap();
+    println!("by itself: {by_itself}\nhalf of what fits: {baseline}\nthe flood: {flooding}");
+    println!("beside it, first: {arriving}\nthen: {beside}");
+    all_answered(&baseline, &[200]);
+    all_answered(&flooding, &[200, 503]);
+    assert_eq!(flooding.codes.keys().collect::<Vec<_>>(), [&(503, "upstream_busy".to_owned())]);
+    let bound = baseline.within(200, 990) + Duration::from_millis(150);
+    assert!(flooding.within(200, 990) <= bound, "accepted within {bound:?}: {flooding}");
+    assert!(flooding.within(503, 950) <= Duration::from_millis(5), "refused within 5 ms: {flooding}");
+    // Until a place becomes free for it, a neighbour that comes late is told to come again.
+    all_answered(&arriving, &[200, 503]);
+    assert!(arriving.count(503) <= 20, "for a second at most: {arriving}");
+    all_answered(&beside, &[200]);
     let alone = by_itself.within(200, 990);
     let bound = (2 * alone).max(alone + Duration::from_millis(20));
     assert!(beside.within(200, 990) <= bound, "within {bound:?}: {beside}");

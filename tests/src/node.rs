@@ -36,11 +36,14 @@ pub struct NodeOptions {
     pub disk_mib: Option<u32>,
     /// How long each sync to its disk takes on top, in milliseconds.
     pub sync_delay_ms: Option<u32>,
+    /// The descriptors it is started with, of as many as it may take itself.
+    pub descriptors: Option<(usize, usize)>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { settings: Vec::new(), disk_mib: None, sync_delay_ms: None }.set("PROXY__TARGET_POLICY", "open")
+        Self { settings: Vec::new(), disk_mib: None, sync_delay_ms: None, descriptors: None }
+            .set("PROXY__TARGET_POLICY", "open")
     }
 }
 
@@ -56,6 +59,13 @@ impl NodeOptions {
     #[must_use]
     pub const fn on_slow_disk(mut self, sync_delay_ms: u32) -> Self {
         self.sync_delay_ms = Some(sync_delay_ms);
+        self
+    }
+
+    /// Started with so many descriptors, and allowed to take more up to the second number.
+    #[must_use]
+    pub const fn with_descriptors(mut self, at_start: usize, allowed: usize) -> Self {
+        self.descriptors = Some((at_start, allowed));
         self
     }
 
@@ -345,7 +355,14 @@ impl Drop for Node {
 fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
     let server = program("node");
     let mut command = match (options.disk_mib, options.sync_delay_ms) {
-        (None, None) => Command::new(&server),
+        (None, None) => match options.descriptors {
+            None => Command::new(&server),
+            Some((at_start, allowed)) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={at_start}:{allowed}")).arg(&server);
+                command
+            }
+        },
         (None, Some(delay_ms)) => {
             // Only syncs stop for it. The tracer is the server's grandchild, so its number is the child's.
             let mut command = Command::new("strace");
