@@ -149,9 +149,13 @@ impl Queue {
         {
             return Err(busy());
         }
+        if waiting < self.batch_max {
+            return Ok(());
+        }
         let ahead = inner.ahead_of(business);
         if ahead >= self.batch_max {
-            let batches = (ahead / self.batch_max) as u64 + 1;
+            // The one being committed, those ahead, and its own.
+            let batches = (ahead / self.batch_max) as u64 + 2;
             let wait_micros = batches.saturating_mul(self.batch_micros.load(Ordering::Relaxed));
             if wait_micros > self.wait_ms_max.saturating_mul(1_000) {
                 return Err(busy());
@@ -506,5 +510,43 @@ impl Admission {
         }
         self.links.queue.push_each(waiting);
         answers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracktags_core::accounts::Account;
+
+    fn push(queue: &Queue, business: &str) -> impl Future<Output = Answer> + use<> {
+        let account = Account::business(BusinessId::parse(business).unwrap());
+        let demand = Demand::new(Arc::new(Terms::new(account, [])), 0, Units::ZERO);
+        let (waiting, answer) = Waiting::new(Operation::Take(demand), false);
+        queue.push_each(vec![waiting]);
+        answer
+    }
+
+    fn is_refused(answer: impl Future<Output = Answer>) -> bool {
+        use futures_util::FutureExt;
+        matches!(answer.now_or_never(), Some(Err(StoreError::Busy { .. })))
+    }
+
+    #[test]
+    fn each_business_is_refused_by_its_own_wait() {
+        let limits = StoreLimits { batch_entries_max: 4, wait_ms_max: 100, ..StoreLimits::default() };
+        let queue = Queue::new(&limits);
+        // A batch takes 30 ms, smoothed.
+        for _ in 0..100 {
+            queue.note_batch(30_000);
+        }
+        // Three fit into 100 ms: the one being committed, and two that wait.
+        let flood: Vec<_> = (0..20).map(|_| push(&queue, "flood")).collect();
+        let refused = flood.into_iter().map(is_refused).filter(|refused| *refused).count();
+        assert_eq!(refused, 12);
+        assert!(!is_refused(push(&queue, "quiet")), "its turn is in the next batch");
+        assert!(is_refused(push(&queue, "flood")));
+        let Taking::Some(batch) = queue.take() else { panic!("nothing waits") };
+        let quiet = |one: &Waiting| one.operation.terms().account.business.as_str() == "quiet";
+        assert_eq!((batch.len(), batch.iter().filter(|one| quiet(one)).count()), (4, 1));
     }
 }

@@ -81,7 +81,8 @@ struct Lane<'a> {
     due: u32,
     /// Instants of requests that found no connection.
     waiting: VecDeque<Instant>,
-    idle: Vec<Token>,
+    /// The one that has waited longest comes first: a server closes those that are never used.
+    idle: VecDeque<Token>,
     open: usize,
 }
 
@@ -101,7 +102,7 @@ impl<'a> Running<'a> {
             tally: Tally::default(),
             due: 0,
             waiting: VecDeque::new(),
-            idle: Vec::new(),
+            idle: VecDeque::new(),
             open: 0,
         });
         let lanes = lanes.collect();
@@ -140,7 +141,7 @@ impl<'a> Running<'a> {
             for _ in 0..count {
                 let token = self.open(place)?;
                 if let Some(lane) = self.lanes.get_mut(place) {
-                    lane.idle.push(token);
+                    lane.idle.push_back(token);
                 }
             }
         }
@@ -204,7 +205,7 @@ impl<'a> Running<'a> {
         loop {
             let Some(lane) = self.lanes.get_mut(place) else { return };
             let Some(due) = lane.waiting.front().copied() else { return };
-            let idle = lane.idle.pop();
+            let idle = lane.idle.pop_front();
             let token = match idle {
                 Some(token) => token,
                 None if lane.open < lane.class.connections_max => match self.open(place) {
@@ -234,7 +235,7 @@ impl<'a> Running<'a> {
             Progress::Answered { answer, code, is_kept } => {
                 lane.tally.note(answer, code);
                 if is_kept {
-                    lane.idle.push(token);
+                    lane.idle.push_back(token);
                 } else {
                     self.close(token);
                 }
