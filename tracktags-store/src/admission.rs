@@ -527,8 +527,9 @@ mod tests {
     }
 
     fn is_refused(answer: impl Future<Output = Answer>) -> bool {
-        use futures_util::FutureExt;
-        matches!(answer.now_or_never(), Some(Err(StoreError::Busy { .. })))
+        let polled =
+            std::pin::pin!(answer).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        matches!(polled, std::task::Poll::Ready(Err(StoreError::Busy { .. })))
     }
 
     #[test]
