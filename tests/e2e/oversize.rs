@@ -144,7 +144,9 @@ fn an_answer_beyond_the_cap_is_cut_off_and_counted() {
         };
         let ((), grown) = grown(&app, idle, work);
         println!("{AT_ONCE} × {path}: memory grew by {} MiB", mib(grown));
-        assert!(grown <= (2 * ANSWER_BYTES_MAX * AT_ONCE) as u64, "{path}: {} MiB", mib(grown));
+        // On top of the bodies there is what a server that has just started has not needed yet.
+        let bound = (2 * ANSWER_BYTES_MAX * AT_ONCE + (16 << 20)) as u64;
+        assert!(grown <= bound, "{path}: {} MiB", mib(grown));
     }
     app.node.verify();
 }
