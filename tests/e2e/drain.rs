@@ -3,9 +3,12 @@
 #![cfg(test)]
 
 use serde_json::json;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tracktags_tests::http::{Client, request};
 use tracktags_tests::load::Load;
+use tracktags_tests::overload::{self, Class, Pace, Plan};
 use tracktags_tests::upstream::Upstream;
 use tracktags_tests::{Node, NodeOptions, TestApp, call, envelope, wait_until};
 
@@ -33,6 +36,57 @@ fn a_drain_fails_nothing_in_flight() {
         app.node.verify();
         app.node = app.node.restart();
         assert_eq!(app.usage("customer_1"), i64::try_from(tally.allowed).unwrap(), "{signal}");
+    }
+}
+
+/// Looks at `/ready` on new connections until none is taken: when it last said yes, first said no, and was gone.
+#[expect(clippy::disallowed_methods, reason = "measures how long a balancer has to look away")]
+fn watched(address: SocketAddr) -> [Option<Instant>; 3] {
+    let [mut ready, mut not_ready, mut gone] = [None; 3];
+    wait_until("the listener closes", Duration::from_secs(30), || {
+        let answer = Client::new(address).send("GET", "/ready", &[], b"");
+        let now = Some(Instant::now());
+        match answer.status {
+            200 => ready = now,
+            503 => not_ready = not_ready.or(now),
+            _ => gone = now.filter(|_| answer.is_unsent()),
+        }
+        gone.is_some()
+    });
+    [ready, not_ready, gone]
+}
+
+#[test]
+fn a_drain_at_500_calls_a_second_fails_nothing_and_is_told_before() {
+    for signal in ["TERM", "INT"] {
+        let mut app = TestApp::new();
+        let target = Upstream::start();
+        let _id = app.limit("api_calls", 1_000_000, "yearly");
+        let authorization = format!("Bearer {}", app.customer_key("customer_1"));
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        let (address, body) = (app.node.address, envelope(&target.url("/delay/20/echo"), 1).to_string());
+        let requests = vec![request(address, "POST", "/api/v1/proxy", &headers, body.as_bytes())];
+        let class = Class { pace: Pace::PerSecond(500), requests, connections: 32, connections_max: 1_000 };
+        let (lasts, answers_within) = (Duration::from_secs(4), Duration::from_secs(5));
+        let plan = Plan { address, classes: vec![class], lasts, answers_within };
+        let load = std::thread::spawn(move || overload::run(&plan).unwrap().remove(0));
+        wait_until("the load runs", Duration::from_secs(10), || target.count() > 800);
+        let watch = std::thread::spawn(move || watched(address));
+        let status = app.node.stop(signal);
+        let (tally, [ready, not_ready, gone]) = (load.join().unwrap(), watch.join().unwrap());
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{signal}");
+        // After the end there is nobody to connect to, and what was never sent is no failure of a call in flight.
+        assert_eq!(tally.count(200), target.count(), "{signal}: {tally}");
+        assert_eq!(tally.count(200) + tally.count(0), tally.answers.len(), "{signal}: {tally}");
+        let told = gone.unwrap().duration_since(not_ready.unwrap());
+        let since_ready = ready.map(|ready| gone.unwrap().duration_since(ready));
+        println!(
+            "{signal}: {} calls, 0 failed in flight, not ready for {told:?} ({since_ready:?} since ready)",
+            target.count()
+        );
+        // Between two looks it may have been told a little earlier.
+        assert!(told >= Duration::from_millis(80), "{signal}: {told:?}");
+        app.node.verify();
     }
 }
 

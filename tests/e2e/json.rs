@@ -62,6 +62,51 @@ fn what_is_no_json_is_refused_on_every_kind_of_route() {
     app.node.verify();
 }
 
+/// Bytes that are no UTF-8: alone, cut short, too long for what they say, a surrogate, beyond the last character.
+const NO_UTF8: &[&[u8]] = &[
+    b"\xff",
+    b"\x80",
+    b"\xe2\x82",
+    b"\xf0\x9f\x98",
+    b"\xc0\xaf",
+    b"\xe0\x80\xaf",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xf8\x88\x80\x80\x80",
+];
+
+#[test]
+fn what_is_no_utf8_is_refused_wherever_it_stands() {
+    let app = TestApp::new();
+    let customer = app.customer_key("customer_123");
+    let _id = app.limit("api_calls", 10, "monthly");
+    let business = &app.business_key;
+    let mut client = app.client();
+    for (number, bad) in NO_UTF8.iter().enumerate() {
+        for (path, key) in
+            [("/api/v1/plan_limits", business), ("/api/v1/track", business), ("/api/v1/proxy", &customer)]
+        {
+            for (place, before, after) in [
+                ("a value", r#"{"metric_name":"api_"#, r#"calls"}"#),
+                ("a name", r#"{"metric_"#, r#"name":"api_calls"}"#),
+                ("a field that means nothing", r#"{"metric_name":"api_calls","x":{"y":["#, r#""]}}"#),
+                ("between two fields", r#"{"metric_name":"api_calls","#, r#""units":1}"#),
+            ] {
+                let body = [
+                    before.as_bytes(),
+                    if place.starts_with("a field") { b"\"" } else { b"" },
+                    bad,
+                    after.as_bytes(),
+                ]
+                .concat();
+                refused(&mut client, ("POST", path), key, &format!("{place}, case {number}"), &body);
+            }
+        }
+    }
+    let usage = app.business("GET", "/api/v1/metrics/api_calls", None, 200);
+    assert_eq!(usage["current_value"], 0, "nothing was counted");
+}
+
 fn refused(client: &mut Client, (method, path): (&str, &str), key: &str, name: &str, body: &[u8]) {
     let authorization = format!("Bearer {key}");
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];

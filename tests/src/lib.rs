@@ -3,20 +3,25 @@
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
 //! client, [`script`] a shell in a network of its own, [`network`] one for a test, in which every route leads back to
 //! it, [`program`] a small program as a process, [`upstream`] a target that misbehaves on demand and keeps a log,
-//! [`load`] many clients at once. [`images`] are disks as a power failure may leave them, [`books`] and [`peek`] compare
-//! counters with what a client or a target saw. `load`, `upstream` and `replay` are programs too, with help of their own.
+//! [`load`] many clients at once, [`overload`] a load at a fixed rate, [`chaos`] a bad network, [`process`] what a
+//! process holds, [`slow`] clients that dawdle. [`images`] are disks as a power failure may leave them, [`books`] and
+//! [`peek`] compare counters with what a client or a target saw. Most are small programs too, with help of their own.
 
 pub mod books;
+pub mod chaos;
 pub mod http;
 pub mod images;
 pub mod load;
 pub mod log;
 pub mod network;
 pub mod node;
+pub mod overload;
 pub mod peek;
+pub mod process;
 pub mod program;
 pub mod script;
 pub mod sim;
+pub mod slow;
 pub mod upstream;
 
 pub use node::{Node, NodeOptions};

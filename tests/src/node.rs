@@ -37,11 +37,16 @@ pub struct NodeOptions {
     pub disk_mib: Option<u32>,
     /// Where strace writes down what it does, if it is to run under strace.
     pub trace: Option<PathBuf>,
+    /// How long each sync to its disk takes on top, in milliseconds.
+    pub sync_delay_ms: Option<u32>,
+    /// The descriptors it is started with, of as many as it may take itself.
+    pub descriptors: Option<(usize, usize)>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { settings: Vec::new(), disk_mib: None, trace: None }.set("PROXY__TARGET_POLICY", "open")
+        Self { settings: Vec::new(), disk_mib: None, trace: None, sync_delay_ms: None, descriptors: None }
+            .set("PROXY__TARGET_POLICY", "open")
     }
 }
 
@@ -57,6 +62,20 @@ impl NodeOptions {
     #[must_use]
     pub fn traced(mut self, into: &Path) -> Self {
         self.trace = Some(into.to_owned());
+        self
+    }
+
+    /// On a disk whose every sync takes so many milliseconds longer.
+    #[must_use]
+    pub const fn on_slow_disk(mut self, sync_delay_ms: u32) -> Self {
+        self.sync_delay_ms = Some(sync_delay_ms);
+        self
+    }
+
+    /// Started with so many descriptors, and allowed to take more up to the second number.
+    #[must_use]
+    pub const fn with_descriptors(mut self, at_start: usize, allowed: usize) -> Self {
+        self.descriptors = Some((at_start, allowed));
         self
     }
 
@@ -343,24 +362,33 @@ impl Drop for Node {
     }
 }
 
-fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
-    let server = program("node");
-    let mut command = match (options.disk_mib, &options.trace) {
-        (None, None) => Command::new(&server),
-        (None, Some(trace)) => {
-            let mut command = Command::new("strace");
-            command.args(STRACE).arg(trace).arg(&server);
-            command
-        }
-        (Some(mib), _) => {
-            // `unshare` and the shell become the server, so its number is the child's.
-            let mount =
-                format!("mount -t tmpfs -o size={mib}m,mode=700 none \"$PWD\" && cd \"$PWD\" && exec \"$0\"");
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "sh", "-c", &mount]).arg(&server);
-            command
-        }
+/// The server, and what it runs under. All of these become the server or its grandchild, so its number is the child's.
+fn command(server: &Path, options: &NodeOptions) -> Command {
+    let (program, arguments): (_, Vec<String>) = if let Some(mib) = options.disk_mib {
+        let mount =
+            format!("mount -t tmpfs -o size={mib}m,mode=700 none \"$PWD\" && cd \"$PWD\" && exec \"$0\"");
+        ("unshare", vec!["--mount".into(), "sh".into(), "-c".into(), mount])
+    } else if let Some(trace) = &options.trace {
+        let whole = STRACE.iter().map(ToString::to_string);
+        ("strace", whole.chain([trace.display().to_string()]).collect())
+    } else if let Some(delay_ms) = options.sync_delay_ms {
+        // Only syncs stop for the tracer.
+        let fixed =
+            "-D -f -q --seccomp-bpf -o /dev/null -e trace=fsync,fdatasync -e".split(' ').map(str::to_owned);
+        let delay = format!("inject=fsync,fdatasync:delay_exit={}", u64::from(delay_ms) * 1_000);
+        ("strace", fixed.chain([delay]).collect())
+    } else if let Some((at_start, allowed)) = options.descriptors {
+        ("prlimit", vec![format!("--nofile={at_start}:{allowed}")])
+    } else {
+        return Command::new(server);
     };
+    let mut command = Command::new(program);
+    command.args(arguments).arg(server);
+    command
+}
+
+fn spawn(folder: &Path, options: &NodeOptions) -> std::io::Result<Child> {
+    let mut command = command(&program("node"), options);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("TRACKTAGS__SERVER__BIND", "127.0.0.1:0").env("TRACKTAGS__LOG__LEVEL", "warn");
     for (name, value) in &options.settings {

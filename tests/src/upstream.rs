@@ -65,6 +65,8 @@ pub struct Manner {
     pub always: Option<String>,
     /// What it answers with at `/raw`, before it closes.
     pub raw: Vec<u8>,
+    /// What it answers with at `/raw/NAME`, and goes on.
+    pub named: HashMap<String, Vec<u8>>,
     /// It keeps nothing of what arrived.
     pub forgets: bool,
 }
@@ -83,6 +85,10 @@ pub struct Manner {
 /// | `/cut` | half a head, then closed |
 /// | `/short`, `/chunk` | a body cut short of its length, or in the middle of a chunk |
 /// | `/large` | 9 MB |
+/// | `/bytes/N` | N bytes |
+/// | `/declared/N` | a length of N, and bytes until the caller closes |
+/// | `/endless` | chunks until the caller closes |
+/// | `/raw/NAME` | the bytes that it was started with under this name, then the connection waits |
 /// | `/interim` | 103 first, then as `/echo` |
 /// | `/surplus` | as `/echo`, and a second answer that nobody asked for |
 /// | `/close` | as `/echo`, the body's end being the connection's |
@@ -92,6 +98,7 @@ pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     log: Arc<Mutex<Vec<Arrival>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -107,8 +114,19 @@ impl Upstream {
     /// When no port is free.
     #[must_use]
     pub fn peeking(peek: impl Fn(&Arrival) + Send + Sync + 'static) -> Self {
+        Self::begin(Manner::default(), Arc::new(peek))
+    }
+
+    /// Starts it with answers of one's own, at `/raw/NAME`.
+    #[must_use]
+    pub fn answering(raw: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let named = raw.into_iter().collect();
+        Self::begin(Manner { named, ..Manner::default() }, Arc::new(|_: &Arrival| ()))
+    }
+
+    fn begin(manner: Manner, watcher: Arc<dyn Watcher>) -> Self {
         match TcpListener::bind("127.0.0.1:0") {
-            Ok(listener) => Self::on(listener, Manner::default(), Arc::new(peek)),
+            Ok(listener) => Self::on(listener, manner, watcher),
             Err(error) => panic!("{error}"),
         }
     }
@@ -121,15 +139,18 @@ impl Upstream {
     pub fn on(listener: TcpListener, manner: Manner, watcher: Arc<dyn Watcher>) -> Self {
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
         let log = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let opened = Arc::clone(&connections);
         let server =
             Arc::new(Server { manner, watcher, log: Arc::clone(&log), arrived: AtomicUsize::new(0) });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                opened.fetch_add(1, Ordering::SeqCst);
                 let server = Arc::clone(&server);
                 std::thread::spawn(move || server.serve(stream));
             }
         });
-        Self { address, log }
+        Self { address, log, connections }
     }
 
     /// The URL of a behaviour.
@@ -142,6 +163,12 @@ impl Upstream {
     #[must_use]
     pub fn arrivals(&self) -> Vec<Arrival> {
         lock(&self.log).clone()
+    }
+
+    /// Connections that were opened so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// How much arrived so far.
@@ -181,9 +208,11 @@ impl Server {
                 path = rest;
             }
             self.watcher.answers(&arrival, is_kept(path));
-            let goes_on = match path {
-                "/raw" => last(stream.get_mut(), &self.manner.raw),
-                _ => answer(path, &arrival.body, stream.get_mut()),
+            let named = path.strip_prefix("/raw/").and_then(|name| self.manner.named.get(name));
+            let goes_on = match (path, named) {
+                (_, Some(bytes)) => send(stream.get_mut(), bytes),
+                ("/raw", None) => last(stream.get_mut(), &self.manner.raw),
+                (_, None) => answer(path, &arrival.body, stream.get_mut()),
             };
             if !goes_on {
                 return;
@@ -255,6 +284,18 @@ fn answer(path: &str, body: &[u8], stream: &mut TcpStream) -> bool {
             stream,
             &[b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n".to_vec(), vec![b'x'; 9_000_000]].concat(),
         ),
+        "bytes" => send(stream, &ok(&vec![b'x'; value.parse().unwrap_or(0)])),
+        "declared" => {
+            send(stream, format!("HTTP/1.1 200 OK\r\ncontent-length: {value}\r\n\r\n").as_bytes());
+            while send(stream, &[b'x'; READ_AHEAD_BYTES]) {}
+            false
+        }
+        "endless" => {
+            send(stream, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            let chunk = format!("2000\r\n{}\r\n", "x".repeat(READ_AHEAD_BYTES));
+            while send(stream, chunk.as_bytes()) {}
+            false
+        }
         "gone" | "reset" => false,
         _ => send(stream, &ok(b"ok")),
     }
@@ -285,7 +326,7 @@ mod tests {
     fn a_program_behaves_as_it_was_told_whatever_is_asked_for() {
         let answer_of = |always: &str| {
             let raw = b"HTTP/1.1 299 Odd\r\ncontent-length: 3\r\n\r\nraw".to_vec();
-            let manner = Manner { always: Some(always.to_owned()), raw, forgets: true };
+            let manner = Manner { always: Some(always.to_owned()), raw, forgets: true, ..Manner::default() };
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let target = Upstream::on(listener, manner, Arc::new(|_: &Arrival| ()));
             let answer = crate::http::Client::new(target.address).send("POST", "/echo", &[], b"said");

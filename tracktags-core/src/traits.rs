@@ -46,8 +46,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// `InvalidTarget` when the URL is not acceptable to anybody, `Blocked` when this class may not reach it.
     fn check(&self, url: &str, class: TargetClass) -> Result<Target, UpstreamError>;
 
-    /// Takes a place among the calls in flight at this target; `None` when all are taken.
-    fn place(&self, target: &Target) -> Option<Self::Place>;
+    /// Takes a place among the calls in flight at this target for a business; `None` when all are taken, or when this
+    /// business has half of them and others want some too.
+    fn place(&self, target: &Target, business: &BusinessId) -> Option<Self::Place>;
 
     /// Sends the request and hands back the answer's head with its body still flowing. Every address is judged
     /// before connect (`only-checked-addresses`). Never sends twice what may have been sent; follows no redirect.

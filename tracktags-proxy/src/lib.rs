@@ -40,6 +40,7 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use target::{Own, Passed};
+use tracktags_core::accounts::BusinessId;
 use tracktags_core::error::UpstreamError;
 use tracktags_core::traits::Upstream;
 use tracktags_core::upstreams::{ForwardRequest, ForwardResponse, Target, TargetClass};
@@ -180,8 +181,8 @@ impl Upstream for Proxy {
         if refused { Err(UpstreamError::Blocked) } else { Ok(target) }
     }
 
-    fn place(&self, target: &Target) -> Option<Place> {
-        self.local(|local| local.places.take(&target.authority))
+    fn place(&self, target: &Target, business: &BusinessId) -> Option<Place> {
+        self.local(|local| local.places.take(&target.authority, business.as_str()))
     }
 
     fn forward(

@@ -1,14 +1,70 @@
-//! Places for calls in flight, so many per origin: one slow target cannot take everybody's.
+//! Places for calls in flight, so many per origin: one slow target cannot take everybody's. Nor can one business take
+//! all of a target's: it may have half of them as soon as another wants some.
 
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Parts of the count, each with a lock of its own, so that workers seldom wait for each other. A power of two.
 const SHARDS: usize = 16;
 
+/// How long a business that found no place is taken to want one: it is told to come again after a second.
+const WANTED: Duration = Duration::from_secs(3);
+
 /// The calls in flight of some origins.
-type Taken = HashMap<Arc<str>, usize>;
+type Taken = HashMap<Arc<str>, Held>;
+
+/// The calls in flight of one origin.
+#[derive(Default)]
+struct Held {
+    calls: usize,
+    /// By business, which is known by its hash.
+    shares: SmallVec<[(u64, usize); 2]>,
+    /// Who found no place last, though it has less than its half, and when.
+    wanted: Option<(u64, Instant)>,
+}
+
+impl Held {
+    /// Takes a place, if there is one for this business.
+    fn take(&mut self, business: u64, max: usize) -> bool {
+        let half = max.div_ceil(2);
+        let own = self.shares.iter().find(|(known, _)| *known == business);
+        let has = own.map_or(0, |(_, calls)| *calls);
+        if self.calls >= max {
+            if has < half {
+                self.wanted = Some((business, Instant::now()));
+            }
+            return false;
+        }
+        if has >= half && (self.calls > has || self.is_wanted_by_another(business)) {
+            return false;
+        }
+        let own = self.shares.iter_mut().find(|(known, _)| *known == business);
+        match own {
+            Some((_, calls)) => *calls += 1,
+            None => self.shares.push((business, 1)),
+        }
+        self.calls += 1;
+        true
+    }
+
+    fn is_wanted_by_another(&self, business: u64) -> bool {
+        self.wanted.is_some_and(|(other, at)| other != business && at.elapsed() < WANTED)
+    }
+
+    /// Gives a place back; whether none is taken any more.
+    fn give_back(&mut self, business: u64) -> bool {
+        self.calls = self.calls.saturating_sub(1);
+        if let Some((_, calls)) = self.shares.iter_mut().find(|(known, _)| *known == business) {
+            *calls = calls.saturating_sub(1);
+        }
+        self.shares.retain(|(_, calls)| *calls > 0);
+        self.calls == 0
+    }
+}
 
 /// Calls in flight by origin. An origin without any is not in its map, so the maps are no larger than what is in
 /// flight.
@@ -27,6 +83,7 @@ pub(crate) struct Handle(Arc<Places>);
 pub struct Place {
     handle: Arc<Handle>,
     origin: Arc<str>,
+    business: u64,
 }
 
 impl Places {
@@ -47,28 +104,25 @@ impl Places {
 }
 
 impl Handle {
-    pub(crate) fn take(self: &Arc<Self>, origin: &Arc<str>) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, origin: &Arc<str>, business: &str) -> Option<Place> {
         let Self(places) = &**self;
+        let business = places.hasher.hash_one(business);
         let mut taken = places.shard(origin);
-        match taken.get_mut(origin) {
-            Some(calls) if *calls >= places.max => return None,
-            Some(calls) => *calls += 1,
+        let is_taken = match taken.get_mut(origin) {
+            Some(held) => held.take(business, places.max),
             // `max` is at least 1.
-            None => drop(taken.insert(Arc::clone(origin), 1)),
-        }
+            None => taken.entry(Arc::clone(origin)).or_default().take(business, places.max),
+        };
         drop(taken);
-        Some(Place { handle: Arc::clone(self), origin: Arc::clone(origin) })
+        is_taken.then(|| Place { handle: Arc::clone(self), origin: Arc::clone(origin), business })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.handle.0.shard(&self.origin);
-        if let Some(calls) = taken.get_mut(&self.origin) {
-            *calls = calls.saturating_sub(1);
-            if *calls == 0 {
-                taken.remove(&self.origin);
-            }
+        if taken.get_mut(&self.origin).is_some_and(|held| held.give_back(self.business)) {
+            taken.remove(&self.origin);
         }
     }
 }
@@ -83,10 +137,33 @@ mod tests {
         let places = Places::new(1).handle();
         for number in 0..1_000 {
             let origin: Arc<str> = format!("{number}.example.com").into();
-            let place = places.take(&origin);
-            assert!(place.is_some() && places.take(&origin).is_none());
+            let place = places.take(&origin, "biz_1");
+            assert!(place.is_some() && places.take(&origin, "biz_1").is_none());
             drop(place);
         }
+        assert!(places.0.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_business_has_half_as_soon_as_another_wants_some() {
+        let places = Places::new(4).handle();
+        let origin: Arc<str> = "a.example.com".into();
+        let take = |business| places.take(&origin, business);
+        let mut flood: Vec<_> = (0..4).map(|_| take("flood").unwrap()).collect();
+        assert!(take("flood").is_none() && take("quiet").is_none(), "all are taken");
+        flood.pop();
+        assert!(take("flood").is_none(), "the next one is the other's");
+        let quiet = take("quiet").unwrap();
+        flood.pop();
+        assert!(take("flood").is_none(), "it has half");
+        let second = take("quiet").unwrap();
+        assert!(take("quiet").is_none());
+        flood.pop();
+        flood.push(take("flood").unwrap());
+        assert!(take("flood").is_none());
+        drop((quiet, second));
+        assert_eq!(flood.len(), 2);
+        drop(flood);
         assert!(places.0.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
     }
 
@@ -104,7 +181,7 @@ mod tests {
                     let mut kept = Vec::new();
                     for call in 0..5_000_usize {
                         let which = (thread + call) % 2;
-                        match places.take(&origins[which]) {
+                        match places.take(&origins[which], "biz_1") {
                             Some(place) => {
                                 assert!(held[which].fetch_add(1, Ordering::SeqCst) < MAX);
                                 taken.fetch_add(1, Ordering::SeqCst);

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 pub(crate) struct Gather {
     first: Bytes,
     all: BytesMut,
+    expected: usize,
 }
 
 /// The body is larger than the cap.
@@ -14,6 +15,11 @@ pub(crate) struct Gather {
 pub(crate) struct TooLarge;
 
 impl Gather {
+    /// For a body that says it will have so many bytes: room for them is made once, and not by doubling.
+    pub(crate) fn expecting(bytes: usize) -> Self {
+        Self { expected: bytes, ..Self::default() }
+    }
+
     fn len(&self) -> usize {
         self.first.len().max(self.all.len())
     }
@@ -28,7 +34,8 @@ impl Gather {
             return Ok(());
         }
         if self.all.is_empty() {
-            self.all.reserve(self.first.len().saturating_add(piece.len()));
+            let so_far = self.first.len().saturating_add(piece.len());
+            self.all.reserve(so_far.max(self.expected.min(bytes_max)));
             self.all.extend_from_slice(&self.first);
         }
         self.all.extend_from_slice(&piece);
@@ -48,7 +55,7 @@ mod tests {
     #[test]
     fn pieces_make_the_whole_up_to_the_cap() {
         for pieces in [&["abc"][..], &["a", "", "bc"], &["", "abc"], &["a", "b", "c"], &[]] {
-            let mut gather = Gather::default();
+            let mut gather = Gather::expecting(pieces.len());
             for piece in pieces {
                 assert_eq!(gather.push(Bytes::from_static(piece.as_bytes()), 3), Ok(()));
             }

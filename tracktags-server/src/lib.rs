@@ -11,6 +11,7 @@ mod check;
 pub mod config;
 mod contract;
 mod demo;
+mod descriptors;
 mod error;
 mod form;
 mod frame;
@@ -125,6 +126,7 @@ async fn start(arguments: Arguments) -> Result<(), ServeError> {
         return Ok(check::run(&config, &mut io::stdout().lock())?);
     }
     telemetry::start(config.log_level);
+    descriptors::allow(config.server.connections_max);
     let ended = signals()?;
     if arguments.demo {
         return demo::run(config, ended).await;

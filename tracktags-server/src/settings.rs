@@ -166,6 +166,7 @@ impl Reader<'_> {
             _ => None,
         });
         let queue_entries_max = self.count("store.queue_entries_max", 1, 1_000_000);
+        let batch_entries_max = self.count("store.batch_entries_max", 1, 65_536);
         let queue_wait_ms_max = self.number("store.queue_wait_ms_max", 1, 60_000);
         let counters_live_max = self.count("store.counters_live_max", 1, 100_000_000);
         let cache_entries_max = self.count("store.cache_entries_max", 16, 10_000_000);
@@ -180,6 +181,7 @@ impl Reader<'_> {
             durability: durability?,
             limits: StoreLimits {
                 queue_entries_max: queue_entries_max?,
+                batch_entries_max: batch_entries_max?,
                 wait_ms_max: queue_wait_ms_max?.into(),
                 counters_live_max: counters_live_max?,
                 cache_entries_max: cache_entries_max?,

@@ -23,10 +23,8 @@ use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
 use tracktags_core::usage::{CounterKey, CounterMap, Taken};
 
+use crate::StoreLimits;
 use crate::mailbox::{self, Slot};
-
-/// Demands in one batch at most.
-pub(crate) const BATCH_ENTRIES_MAX: usize = 1_024;
 
 /// The answer to one operation.
 pub(crate) type Answer = Result<Outcome, StoreError>;
@@ -71,6 +69,8 @@ pub(crate) enum Taking {
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
     entries_max: usize,
+    /// Operations in one batch at most.
+    batch_max: usize,
     wait_ms_max: u64,
     /// Whether the engine sleeps and must be woken.
     parked: AtomicBool,
@@ -93,11 +93,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    pub(crate) fn new(entries_max: usize, wait_ms_max: u64) -> Self {
+    pub(crate) fn new(limits: &StoreLimits) -> Self {
         Self {
             inner: Mutex::default(),
-            entries_max,
-            wait_ms_max,
+            entries_max: limits.queue_entries_max,
+            batch_max: limits.batch_entries_max.max(1),
+            wait_ms_max: limits.wait_ms_max,
             parked: AtomicBool::new(false),
             engine: Mutex::new(None),
             batch_micros: AtomicU64::new(0),
@@ -148,8 +149,13 @@ impl Queue {
         {
             return Err(busy());
         }
-        if waiting > BATCH_ENTRIES_MAX {
-            let batches = (waiting / BATCH_ENTRIES_MAX) as u64 + 1;
+        if waiting < self.batch_max {
+            return Ok(());
+        }
+        let ahead = inner.ahead_of(business);
+        if ahead >= self.batch_max {
+            // The one being committed, those ahead, and its own.
+            let batches = (ahead / self.batch_max) as u64 + 2;
             let wait_micros = batches.saturating_mul(self.batch_micros.load(Ordering::Relaxed));
             if wait_micros > self.wait_ms_max.saturating_mul(1_000) {
                 return Err(busy());
@@ -164,11 +170,11 @@ impl Queue {
         if inner.waiting.is_empty() {
             return if inner.closed { Taking::Closed } else { Taking::Nothing };
         }
-        if inner.waiting.len() <= BATCH_ENTRIES_MAX {
+        if inner.waiting.len() <= self.batch_max {
             inner.by_business.clear();
             return Taking::Some(std::mem::take(&mut inner.waiting).into());
         }
-        Taking::Some(inner.round_robin())
+        Taking::Some(inner.round_robin(self.batch_max))
     }
 
     /// Puts back what must not be lost: settlements whose batch failed. They go first.
@@ -231,8 +237,16 @@ impl Queue {
 }
 
 impl Inner {
+    /// How many are decided before the next one of this business: its own, and in turn as many of each other. So one
+    /// that floods the queue is refused, and its neighbours are not.
+    fn ahead_of(&self, business: &BusinessId) -> usize {
+        let own = self.by_business.get(business).copied().unwrap_or_default();
+        let others = self.by_business.len().saturating_sub(usize::from(own > 0));
+        self.waiting.len().min(own.saturating_add(others.saturating_mul(own.saturating_add(1))))
+    }
+
     /// A full batch, filled in turn over the businesses, in arrival order within one.
-    fn round_robin(&mut self) -> Vec<Waiting> {
+    fn round_robin(&mut self, batch_max: usize) -> Vec<Waiting> {
         let mut queues: Vec<(BusinessId, VecDeque<Waiting>)> = Vec::new();
         let mut places: HashMap<BusinessId, usize> = HashMap::new();
         for one in self.waiting.drain(..) {
@@ -245,11 +259,11 @@ impl Inner {
                 queue.push_back(one);
             }
         }
-        let mut batch = Vec::with_capacity(BATCH_ENTRIES_MAX);
-        while batch.len() < BATCH_ENTRIES_MAX {
+        let mut batch = Vec::with_capacity(batch_max);
+        while batch.len() < batch_max {
             let before = batch.len();
             for (_, queue) in &mut queues {
-                if batch.len() < BATCH_ENTRIES_MAX {
+                if batch.len() < batch_max {
                     batch.extend(queue.pop_front());
                 }
             }
@@ -492,5 +506,44 @@ impl Admission {
         }
         self.links.queue.push_each(waiting);
         answers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracktags_core::accounts::Account;
+
+    fn push(queue: &Queue, business: &str) -> impl Future<Output = Answer> + use<> {
+        let account = Account::business(BusinessId::parse(business).unwrap());
+        let demand = Demand::new(Arc::new(Terms::new(account, [])), 0, Units::ZERO);
+        let (waiting, answer) = Waiting::new(Operation::Take(demand), false);
+        queue.push_each(vec![waiting]);
+        answer
+    }
+
+    fn is_refused(answer: impl Future<Output = Answer>) -> bool {
+        let polled =
+            std::pin::pin!(answer).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        matches!(polled, std::task::Poll::Ready(Err(StoreError::Busy { .. })))
+    }
+
+    #[test]
+    fn each_business_is_refused_by_its_own_wait() {
+        let limits = StoreLimits { batch_entries_max: 4, wait_ms_max: 100, ..StoreLimits::default() };
+        let queue = Queue::new(&limits);
+        // A batch takes 30 ms, smoothed.
+        for _ in 0..100 {
+            queue.note_batch(30_000);
+        }
+        // Three fit into 100 ms: the one being committed, and two that wait.
+        let flood: Vec<_> = (0..20).map(|_| push(&queue, "flood")).collect();
+        let refused = flood.into_iter().map(is_refused).filter(|refused| *refused).count();
+        assert_eq!(refused, 12);
+        assert!(!is_refused(push(&queue, "quiet")), "its turn is in the next batch");
+        assert!(is_refused(push(&queue, "flood")));
+        let Taking::Some(batch) = queue.take() else { panic!("nothing waits") };
+        let quiet = |one: &Waiting| one.operation.terms().account.business.as_str() == "quiet";
+        assert_eq!((batch.len(), batch.iter().filter(|one| quiet(one)).count()), (4, 1));
     }
 }

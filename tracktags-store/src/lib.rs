@@ -40,6 +40,8 @@ pub enum Durability {
 pub struct StoreLimits {
     /// Demands that may wait.
     pub queue_entries_max: usize,
+    /// Operations in one batch; what waits beyond them is taken in turn over the businesses.
+    pub batch_entries_max: usize,
     /// A demand whose estimated wait passes this is refused.
     pub wait_ms_max: u64,
     /// Counters kept in memory; more are read from their rows.
@@ -71,6 +73,7 @@ impl Default for StoreLimits {
     fn default() -> Self {
         Self {
             queue_entries_max: 8_192,
+            batch_entries_max: 1_024,
             wait_ms_max: 100,
             counters_live_max: 2_000_000,
             fold_every_ms: 5_000,

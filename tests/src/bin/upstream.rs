@@ -89,7 +89,8 @@ fn run(arguments: Arguments) -> Result<bool, String> {
     let raw = arguments.raw.map(std::fs::read).transpose().map_err(|error| words(&error))?;
     let listener = TcpListener::bind(arguments.listen).map_err(|error| words(&error))?;
     let sentry = Arc::new(Sentry { log, peeking: peek.map(PeekingWatcher::new) });
-    let manner = Manner { always: arguments.always, raw: raw.unwrap_or_default(), forgets: true };
+    let manner =
+        Manner { always: arguments.always, raw: raw.unwrap_or_default(), forgets: true, ..Manner::default() };
     let upstream = Upstream::on(listener, manner, Arc::clone(&sentry) as Arc<dyn Watcher>);
     println!("listening on http://{}", upstream.address);
     std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).map_err(|error| words(&error))?;

@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
+use tracktags_core::accounts::BusinessId;
 use tracktags_core::error::{Phase, Sent, UpstreamError};
 use tracktags_core::traits::Upstream;
 use tracktags_core::upstreams::TargetClass;
@@ -194,14 +195,15 @@ async fn a_refused_connection_was_not_sent() {
 #[test]
 fn places_at_an_origin_are_given_back() {
     let proxy = Proxy::new(ProxyOptions { calls_per_origin_max: 2, ..ProxyOptions::default() }).unwrap();
+    let business = BusinessId::parse("biz_1").unwrap();
     let target = proxy.check("http://127.0.0.1:9/", TargetClass::Open).unwrap();
     let other = proxy.check("http://127.0.0.1:10/", TargetClass::Open).unwrap();
-    let first = proxy.place(&target).unwrap();
-    let second = proxy.place(&target).unwrap();
-    assert!(proxy.place(&target).is_none());
-    assert!(proxy.place(&other).is_some(), "another origin has places of its own");
+    let first = proxy.place(&target, &business).unwrap();
+    let second = proxy.place(&target, &business).unwrap();
+    assert!(proxy.place(&target, &business).is_none());
+    assert!(proxy.place(&other, &business).is_some(), "another origin has places of its own");
     drop(first);
-    let third = proxy.place(&target);
+    let third = proxy.place(&target, &business);
     assert!(third.is_some());
     drop((second, third));
 }

@@ -92,16 +92,17 @@ pub(super) async fn forward(app: &App, call: &Call, decision: &Decision, wish: B
         Err(error) => return Forwarded::Failure { status: None, error },
     };
     let (status, headers) = (response.status, response.headers);
-    match collect(response.body, app.config.proxy.answer_bytes_max).await {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    match collect(response.body, length.unwrap_or(0), app.config.proxy.answer_bytes_max).await {
         Ok(body) => Forwarded::Answer { status, headers, body },
         Err(error) => Forwarded::Failure { status: Some(status), error },
     }
 }
 
 /// Reads a body to its end, up to `bytes_max`. The way out keeps the time.
-async fn collect(mut body: ByteStream, bytes_max: u64) -> Result<Bytes, UpstreamError> {
+async fn collect(mut body: ByteStream, length: usize, bytes_max: u64) -> Result<Bytes, UpstreamError> {
     let cap = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-    let mut gather = Gather::default();
+    let mut gather = Gather::expecting(length);
     while let Some(piece) = body.next().await {
         gather.push(piece?, cap).map_err(|TooLarge| UpstreamError::TooLarge { bytes_max })?;
     }

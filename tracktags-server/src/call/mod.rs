@@ -162,7 +162,7 @@ fn take_places(app: &App, terms: Arc<Terms>, target: Target) -> Result<Call, Api
         Some(_) => Some(app.calls.place(&terms).ok_or_else(too_many_calls)?),
         None => None,
     };
-    let place = app.upstream.place(&target).ok_or_else(upstream_busy)?;
+    let place = app.upstream.place(&target, &terms.account.business).ok_or_else(upstream_busy)?;
     Ok(Call { terms, target, _customer: customer, _target: place })
 }
 

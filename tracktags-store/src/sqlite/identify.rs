@@ -2,8 +2,8 @@
 //! second. So a well-formed forged key costs a share of one query, and never keeps the readers busy.
 
 use super::{connection, keys, terms};
-use crate::OpenError;
 use crate::secrets::Secrets;
+use crate::{Meters, OpenError};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -33,11 +33,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn start(path: &Path, secrets: Secrets) -> Result<Self, OpenError> {
+    pub(super) fn start(path: &Path, secrets: Secrets, meters: Meters) -> Result<Self, OpenError> {
         let (sender, lookups) = sync_channel(WAITING_MAX);
         let mut conn = connection::open_reader(path)?;
         // Ends by itself when the store, which holds the other end, is dropped.
-        super::spawn("tracktags-identify", path, move || serve(&lookups, &mut conn, &secrets))?;
+        super::spawn("tracktags-identify", path, move || serve(&lookups, &mut conn, &secrets, &meters))?;
         Ok(Self { sender })
     }
 
@@ -60,7 +60,12 @@ impl Lane {
 }
 
 #[expect(clippy::disallowed_methods, reason = "paces looks; decides nothing")]
-fn serve(lookups: &Receiver<Lookup>, conn: &mut diesel::SqliteConnection, secrets: &Secrets) {
+fn serve(
+    lookups: &Receiver<Lookup>,
+    conn: &mut diesel::SqliteConnection,
+    secrets: &Secrets,
+    meters: &Meters,
+) {
     let mut last: Option<Instant> = None;
     while let Ok(first) = lookups.recv() {
         if let Some(rest) = last.and_then(|last| PACE.checked_sub(last.elapsed())) {
@@ -69,6 +74,7 @@ fn serve(lookups: &Receiver<Lookup>, conn: &mut diesel::SqliteConnection, secret
         last = Some(Instant::now());
         let mut gathered = vec![first];
         gathered.extend(lookups.try_iter().take(WAITING_MAX));
+        meters.note_key_query();
         let hashes: Vec<KeyHash> = gathered.iter().map(|lookup| lookup.hash).collect();
         let known = connection::in_snapshot(conn, |conn| {
             let known = keys::known_hashes(conn, &hashes)?;

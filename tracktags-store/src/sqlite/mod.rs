@@ -129,7 +129,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let secrets = Secrets::derive(&options.master_keys).ok_or(OpenError::NoMasterKey)?;
     let (mut conn, deployment, position) = prepared(path, &options, &secrets)?;
     let condition = Arc::new(Mutex::new(Condition::default()));
-    let queue = Arc::new(Queue::new(options.limits.queue_entries_max, options.limits.wait_ms_max));
+    let queue = Arc::new(Queue::new(&options.limits));
     let holds = Arc::new(Holds::default());
     let (sorter, passes) = channel();
     let data_version = connection::data_version(&mut conn).map_err(to_open_error)?;
@@ -176,7 +176,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let store: Arc<dyn tracktags_core::traits::Store> = Arc::new(store::SqliteStore {
         jobs,
         readers: connection::Readers::open(path)?,
-        identify: identify::Lane::start(path, secrets.clone())?,
+        identify: identify::Lane::start(path, secrets.clone(), meters.clone())?,
         caches: Caches::new(options.limits.cache_entries_max, uses),
         secrets: secrets.clone(),
         clock: options.clock,

@@ -185,9 +185,9 @@ impl Writer {
         let took = self.instant().duration_since(began);
         self.meters.note_batch(count, took);
         let took = took.as_micros();
-        let full = took.saturating_mul(crate::admission::BATCH_ENTRIES_MAX as u128);
+        let full = took.saturating_mul(self.limits.batch_entries_max as u128);
         // A small batch says little about a full one: its cost is mostly the commit.
-        let estimate = if count >= 256 { full / (count as u128) } else { took };
+        let estimate = if count >= self.limits.batch_entries_max / 4 { full / (count as u128) } else { took };
         self.queue.note_batch(u64::try_from(estimate).unwrap_or(u64::MAX));
     }
 
