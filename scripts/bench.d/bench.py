@@ -93,6 +93,7 @@ NAMES = {
     "track-process": "TrackTags track, process",
     "handler": "bare actix handler, no counting",
     "haproxy": "HAProxy, stick table",
+    "nginx": "nginx, counter in Lua",
     "bare": "bare hyper envelope, no counting",
     "direct": "the upstream itself",
 }
@@ -105,7 +106,7 @@ TARGETS = {
     ("track-power_loss", 256): ("handler", None, 0.8),
     ("track-process", 64): ("handler", None, 0.9),
 }
-PEERS = ("haproxy", "bare", "handler")
+PEERS = ("haproxy", "nginx", "bare", "handler")
 ADDED_GOAL_MS = 0.15
 
 
@@ -119,9 +120,9 @@ def verdict(ratio, floor, goal):
 
 def report(results):
     table = load_runs(results)
-    print("| subject | connections | requests/s | p50 ms | p99 ms | / HAProxy | / bare envelope | / bare handler "
+    print("| subject | connections | requests/s | p50 ms | p99 ms | / HAProxy | / nginx + Lua | / bare envelope | / bare handler "
           "| non-2xx | socket errors | verdict |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
     direct = table.get(("direct", 1))
     for (subject, connections), row in sorted(table.items(), key=lambda item: (item[0][1], item[0][0])):
         ratios = {}
@@ -137,7 +138,7 @@ def report(results):
             said = f"adds {added:.3f} ms (goal {ADDED_GOAL_MS}: {'reached' if added <= ADDED_GOAL_MS else 'missed'})"
         shown = {peer: "" if ratio is None else f"{ratio:.2f}" for peer, ratio in ratios.items()}
         print(f"| {NAMES[subject]} | {connections} | {row['rate']:.0f} | {row['p50']:.3f} | {row['p99']:.3f} "
-              f"| {shown['haproxy']} | {shown['bare']} | {shown['handler']} | {row['status']} | {row['socket']} | {said} |")
+              f"| {shown['haproxy']} | {shown['nginx']} | {shown['bare']} | {shown['handler']} | {row['status']} | {row['socket']} | {said} |")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ mod security;
 mod settle;
 mod simulate;
 mod slow;
+mod soak;
 mod targets;
 mod tenants;
 mod windows;

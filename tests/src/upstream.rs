@@ -117,6 +117,12 @@ impl Upstream {
         Self::begin(Manner::default(), Arc::new(peek))
     }
 
+    /// Starts one that keeps nothing of what arrived.
+    #[must_use]
+    pub fn forgetful() -> Self {
+        Self::begin(Manner { forgets: true, ..Manner::default() }, Arc::new(|_: &Arrival| ()))
+    }
+
     /// Starts it with answers of one's own, at `/raw/NAME`.
     #[must_use]
     pub fn answering(raw: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {

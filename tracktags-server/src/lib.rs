@@ -36,6 +36,13 @@ use clap::Parser;
 pub use config::{Config, ConfigError};
 use futures_util::future::{Either, select};
 pub use routes::{Operation, operations};
+
+/// Whether these bytes are an envelope: what its benchmark measures.
+#[doc(hidden)]
+#[must_use]
+pub fn reads_envelope(body: &bytes::Bytes) -> bool {
+    call::envelope::parse(body).is_ok()
+}
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -170,7 +170,7 @@ impl<'de> Visitor<'de> for FieldsSeed {
 }
 
 /// Reads an envelope.
-pub(super) fn parse(body: &Bytes) -> Result<Wish, ApiError> {
+pub(crate) fn parse(body: &Bytes) -> Result<Wish, ApiError> {
     if body.is_empty() {
         return Err(ApiError::field("target_url", "is required"));
     }
