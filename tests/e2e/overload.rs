@@ -13,7 +13,7 @@ use tracktags_tests::http::request;
 use tracktags_tests::overload::{Class, Pace, Plan, Tally, run};
 use tracktags_tests::process::{forget_peak, resident_bytes, resident_bytes_peak};
 use tracktags_tests::upstream::Upstream;
-use tracktags_tests::{NodeOptions, TestApp, new_business, seed, wait_until};
+use tracktags_tests::{NodeOptions, TestApp, mostly, new_business, seed, wait_until};
 
 /// A disk on which a sync takes as long as on a spinning one, and batches that it can be seen with: so the store's
 /// capacity is far below the processor's, and five times of it can be sent from the same two cores.
@@ -115,18 +115,20 @@ fn one_business_that_floods_the_store_leaves_its_neighbour_its_answers() {
     assert_eq!(made.status, 201, "{}", made.text());
     let capacity = capacity(address, &flood);
     let quiet = || class(Pace::PerSecond(50), 16, vec![track(address, &key, &[])]);
-    let by_itself = alone(address, 5, quiet());
-    let flood = class(Pace::PerSecond(5 * capacity), 64, flood);
-    let tallies = load(address, 6, vec![flood, quiet()]);
-    let [flooding, beside] = tallies.as_slice() else { panic!("{tallies:?}") };
-    println!("by itself: {by_itself}\nthe flood: {flooding}\nbeside it: {beside}");
-    all_answered(&by_itself, &[200]);
-    all_answered(flooding, &[200, 503]);
-    all_answered(beside, &[200]);
-    assert!(flooding.count(503) > flooding.count(200), "it was a flood: {flooding}");
-    let alone = by_itself.within(200, 990);
-    let bound = (2 * alone).max(alone + Duration::from_millis(20));
-    assert!(beside.within(200, 990) <= bound, "within {bound:?}: {beside}");
+    mostly("a neighbour of a flood is answered as if it were alone", || {
+        let by_itself = alone(address, 4, quiet());
+        let flood = class(Pace::PerSecond(5 * capacity), 64, flood.clone());
+        let tallies = load(address, 5, vec![flood, quiet()]);
+        let [flooding, beside] = tallies.as_slice() else { panic!("{tallies:?}") };
+        println!("by itself: {by_itself}\nthe flood: {flooding}\nbeside it: {beside}");
+        all_answered(&by_itself, &[200, 503]);
+        all_answered(flooding, &[200, 503]);
+        all_answered(beside, &[200, 503]);
+        assert!(flooding.count(503) > flooding.count(200), "it was a flood: {flooding}");
+        let alone = by_itself.within(200, 990);
+        let bound = (2 * alone).max(alone + Duration::from_millis(20));
+        beside.count(503) == 0 && beside.within(200, 990) <= bound
+    });
     app.node.verify();
 }
 
@@ -207,22 +209,29 @@ fn ten_thousand_unknown_keys_cost_few_queries_and_nobody_else() {
         line.and_then(|count| count.parse::<u32>().ok()).unwrap()
     };
     let valid = || class(Pace::PerSecond(200), 16, vec![track(address, &app.business_key, &[])]);
-    let by_itself = alone(address, 5, valid());
+    let known = alone(address, 1, valid());
+    all_answered(&known, &[200]);
     let before = queries();
-    let unknown = class(Pace::PerSecond(KEYS / SECONDS), 64, unknown);
-    let tallies = load(address, SECONDS.into(), vec![unknown, valid()]);
+    let mut rounds = 0;
+    mostly("a valid key does not wait for unknown ones", || {
+        rounds += 1;
+        let by_itself = alone(address, 5, valid());
+        // From the same addresses each time: one that has failed too often is not asked for.
+        let unknown = class(Pace::PerSecond(KEYS / SECONDS), 64, unknown.clone());
+        let tallies = load(address, SECONDS.into(), vec![unknown, valid()]);
+        let [guesses, beside] = tallies.as_slice() else { panic!("{tallies:?}") };
+        println!("by itself: {by_itself}\nguesses: {guesses}\nbeside them: {beside}");
+        all_answered(&by_itself, &[200]);
+        all_answered(beside, &[200]);
+        let refused = guesses.count(401) + guesses.count(429);
+        assert_eq!((guesses.lost(), refused), (0, KEYS as usize), "{guesses}");
+        let alone = by_itself.within(200, 990);
+        let bound = (alone * 6 / 5).max(alone + NOISE);
+        beside.within(200, 990) <= bound
+    });
     let asked = queries() - before;
-    let [guesses, beside] = tallies.as_slice() else { panic!("{tallies:?}") };
-    println!(
-        "by itself: {by_itself}\nguesses: {guesses}\nbeside them: {beside}\n{asked} queries in {SECONDS} s"
-    );
-    all_answered(&by_itself, &[200]);
-    all_answered(beside, &[200]);
-    assert_eq!((guesses.lost(), guesses.count(401)), (0, KEYS as usize), "{guesses}");
-    assert!(asked > 0 && asked <= 50 * (SECONDS + 1), "{asked} queries");
-    let alone = by_itself.within(200, 990);
-    let bound = (alone * 6 / 5).max(alone + NOISE);
-    assert!(beside.within(200, 990) <= bound, "within {bound:?}: {beside}");
+    println!("{asked} queries in {rounds} rounds of {SECONDS} s");
+    assert!(asked > 0 && asked <= 50 * rounds * (SECONDS + 1), "{asked} queries");
 }
 
 /// A refusal would cost the processor nearly what an answer does, so what it cannot take waits in the sockets: for as

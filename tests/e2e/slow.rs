@@ -30,17 +30,25 @@ fn load(address: SocketAddr, per_second: u32, lasts: Duration, request: Vec<u8>)
     tally
 }
 
+/// The median over three loads of what 99 of 100 calls take at most: others use the machine too, and may disturb one.
+fn p99_mostly(name: &str, address: SocketAddr, request: &[u8]) -> Duration {
+    let mut loads: Vec<_> = (0..3)
+        .map(|_| load(address, 100, Duration::from_secs(3), request.to_vec()).within(200, 990))
+        .collect();
+    loads.sort_unstable();
+    println!("{name}: {loads:?}");
+    loads[1]
+}
+
 #[test]
 fn a_target_that_hangs_holds_its_own_places_and_nobody_elses() {
     const PLACES: usize = 256;
-    const LASTS: Duration = Duration::from_secs(5);
     let app = TestApp::new();
     let (hanging, fast) = (Upstream::start(), Upstream::start());
     let _id = app.limit("api_calls", 1_000_000, "yearly");
     let [patient, other, quick] = ["patient", "other", "quick"].map(|customer| app.customer_key(customer));
     let address = app.node.address;
     let quick = proxied(address, &quick, &fast.url("/echo"));
-    let by_itself = load(address, 100, LASTS, quick.clone());
     let held = proxied(address, &patient, &hanging.url("/hang"));
     let mut holding: Vec<_> = (0..PLACES).map(|_| connect(address).unwrap()).collect();
     for stream in &mut holding {
@@ -51,12 +59,11 @@ fn a_target_that_hangs_holds_its_own_places_and_nobody_elses() {
     assert_eq!((refused.status, refused.code().as_str()), (503, "upstream_busy"), "{}", refused.text());
     assert!(refused.header("retry-after").is_some());
     assert_eq!((app.usage("other"), hanging.count()), (0, PLACES), "nothing was counted or sent");
-    let beside = load(address, 100, LASTS, quick);
-    println!("by itself: {by_itself}\nbeside {PLACES} calls that hang: {beside}");
-    let alone = by_itself.within(200, 990);
-    let bound = (alone * 6 / 5).max(alone + NOISE);
-    assert!(beside.within(200, 990) <= bound, "within {bound:?}: {beside}");
+    let beside = p99_mostly("beside the calls that hang", address, &quick);
     assert_eq!(hanging.count(), PLACES);
+    drop(holding);
+    let alone = p99_mostly("by itself", address, &quick);
+    assert!(beside <= (alone * 6 / 5).max(alone + NOISE), "{beside:?}, {alone:?} by itself");
 }
 
 #[test]
@@ -164,14 +171,19 @@ fn two_thousand_slow_clients_are_ended_in_time_and_nobody_waits_for_them() {
     let address = app.node.address;
     let [good, key] = ["good", "slow"].map(|customer| app.customer_key(customer));
     let good = proxied(address, &good, &target.url("/echo"));
-    let by_itself = load(address, 100, Duration::from_secs(5), good.clone());
+    let by_itself = p99_mostly("by itself", address, &good);
     let kinds = kinds(address, &key);
     let clients: Vec<Slow> =
         kinds.iter().flat_map(|kind| std::iter::repeat_n(kind.sends.clone(), kind.count)).collect();
     let (_listener, queued) = deaf();
     let deaf = format!("http://{}/", queued[0].peer_addr().unwrap());
     std::thread::scope(|scope| {
-        let beside = scope.spawn(|| load(address, 100, Duration::from_secs(30), good));
+        let beside = scope.spawn(|| {
+            let rounds = (0..3).map(|_| p99_mostly("beside them", address, &good));
+            let mut rounds: Vec<_> = rounds.collect();
+            rounds.sort_unstable();
+            rounds[1]
+        });
         let hanging = scope.spawn(|| told(&app, &key, &target.url("/hang")));
         let unopened = scope.spawn(|| told(&app, &key, &deaf));
         let mut ended = slow::run(address, &clients, Duration::from_secs(40)).unwrap();
@@ -181,9 +193,8 @@ fn two_thousand_slow_clients_are_ended_in_time_and_nobody_waits_for_them() {
             ended = rest;
         }
         let beside = beside.join().unwrap();
-        println!("by itself: {by_itself}\nbeside them: {beside}");
-        let bound = (2 * by_itself.within(200, 990)).max(by_itself.within(200, 990) + NOISE);
-        assert!(beside.within(200, 990) <= bound, "within {bound:?}: {beside}");
+        let bound = (2 * by_itself).max(by_itself + NOISE);
+        assert!(beside <= bound, "{beside:?}, {by_itself:?} by itself");
         for (name, (answer, after), seconds) in [
             ("a SYN that is dropped", unopened.join().unwrap(), 3),
             ("a target that hangs", hanging.join().unwrap(), 30),

@@ -43,6 +43,22 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
+/// A comparison of latencies holds in two of three rounds: others use the machine too, and may disturb one.
+///
+/// # Panics
+/// When it does not.
+pub fn mostly(what: &str, mut round: impl FnMut() -> bool) {
+    let (mut held, mut failed) = (0, 0);
+    while held < 2 && failed < 2 {
+        if round() {
+            held += 1;
+        } else {
+            failed += 1;
+        }
+    }
+    assert!(failed < 2, "{what}: not in two of three rounds");
+}
+
 /// A random number's seed: `TRACKTAGS_SEED` repeats one. Printed, so that a failure can be.
 #[must_use]
 #[expect(clippy::print_stdout, reason = "the seed repeats a run")]

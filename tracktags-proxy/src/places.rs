@@ -1,5 +1,5 @@
 //! Places for calls in flight, so many per origin: one slow target cannot take everybody's. Nor can one business take
-//! all of a target's: it may have half of them as soon as another wants some.
+//! all of a target's for long: it may have half of them as soon as another found none, and as long as that one calls.
 
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -11,7 +11,8 @@ use tokio::time::Instant;
 /// Parts of the count, each with a lock of its own, so that workers seldom wait for each other. A power of two.
 const SHARDS: usize = 16;
 
-/// How long a business that found no place is taken to want one: it is told to come again after a second.
+/// How long a business that found no place, or took one since, is taken to want more: it is told to come again after a
+/// second.
 const WANTED: Duration = Duration::from_secs(3);
 
 /// The calls in flight of some origins.
@@ -39,7 +40,7 @@ impl Held {
             }
             return false;
         }
-        if has >= half && (self.calls > has || self.is_wanted_by_another(business)) {
+        if has >= half && self.is_wanted_by_another(business) {
             return false;
         }
         let own = self.shares.iter_mut().find(|(known, _)| *known == business);
@@ -48,6 +49,13 @@ impl Held {
             None => self.shares.push((business, 1)),
         }
         self.calls += 1;
+        if has < half
+            && let Some((wanting, at)) = &mut self.wanted
+            && *wanting == business
+        {
+            // As long as it goes on calling.
+            *at = Instant::now();
+        }
         true
     }
 
