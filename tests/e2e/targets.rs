@@ -196,6 +196,7 @@ fn a_name_that_leads_inside_is_refused_and_leaves_a_row_in_the_trail() {
         &[r#"
 printf '127.0.0.1 localhost\n10.0.0.9 inside.example\n' >hosts; mount --bind hosts /etc/hosts
 ip addr add 10.0.0.9/32 dev lo; (cd "$(mktemp -d)" && exec python3 -u -m http.server 80 --bind 10.0.0.9) >inside.log 2>&1 &
+within grep -q Serving inside.log
 tracktags-server >server.out 2>server.err &
 within grep -q listening server.out
 export TRACKTAGS_ADMIN_KEY=$(cat admin.key)
