@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark may end with its first surprise")]
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -58,7 +60,8 @@ fn demand(customer: usize, limit: Units) -> Operation {
 /// A key's form and checksum.
 fn key(count: usize) {
     let customer = CustomerId::parse("customer_12345").unwrap();
-    let key = PlainKey::for_customer(&customer, &mut rand::rng());
+    // The same key each time: how many digits its checksum takes depends on it.
+    let key = PlainKey::for_customer(&customer, &mut StdRng::seed_from_u64(1));
     for _ in 0..count {
         assert!(ParsedKey::parse(black_box(key.expose())).is_ok());
     }
