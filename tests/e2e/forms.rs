@@ -13,7 +13,7 @@ use tracktags_tests::seed;
 const TABLE: &str = include_str!("../../tracktags-proxy/tests/it/addresses.txt");
 
 /// Names refused whatever they resolve to.
-const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "localhost",
     "LOCALHOST",
     "localhost.",

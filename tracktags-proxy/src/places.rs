@@ -32,8 +32,8 @@ impl Held {
     /// Takes a place, if there is one for this business.
     fn take(&mut self, business: u64, max: usize) -> bool {
         let half = max.div_ceil(2);
-        let own = self.shares.iter().find(|(known, _)| *known == business);
-        let has = own.map_or(0, |(_, calls)| *calls);
+        let own = self.shares.iter().position(|(known, _)| *known == business);
+        let has = own.and_then(|place| self.shares.get(place)).map_or(0, |(_, calls)| *calls);
         if self.calls >= max {
             if has < half {
                 self.wanted = Some((business, Instant::now()));
@@ -43,8 +43,7 @@ impl Held {
         if has >= half && self.is_wanted_by_another(business) {
             return false;
         }
-        let own = self.shares.iter_mut().find(|(known, _)| *known == business);
-        match own {
+        match own.and_then(|place| self.shares.get_mut(place)) {
             Some((_, calls)) => *calls += 1,
             None => self.shares.push((business, 1)),
         }
