@@ -86,11 +86,11 @@ const CUT_CACHE_ENTRIES_MAX: usize = 4_096;
 
 impl CutCache {
     /// The windows of a metric's counters at `at`.
-    pub fn cuts(&mut self, terms: &Terms, entry: &MetricLimits, at: Timestamp) -> Cuts {
+    pub fn cuts(&mut self, terms: &Terms, entry: &MetricLimits<'_>, at: Timestamp) -> Cuts {
         if let Some(cuts) = self.cuts.get(&entry.cut).filter(|cuts| cuts.good.contains(at)) {
             return *cuts;
         }
-        let cuts = terms.calendar.cuts(&entry.metric, at);
+        let cuts = terms.calendar.cuts(entry.metric, at);
         if self.cuts.len() >= CUT_CACHE_ENTRIES_MAX {
             self.cuts.clear();
         }
@@ -190,13 +190,13 @@ impl Batch {
     fn ready(
         &self,
         terms: &Terms,
-        entry: &MetricLimits,
+        entry: &MetricLimits<'_>,
         counters: &mut impl Counters,
         cuts: &mut CutCache,
     ) -> Result<Ready, StoreError> {
-        let mut counter = match self.changed.get(&entry.counter) {
+        let mut counter = match self.changed.get(entry.counter) {
             Some(changed) => changed.counter,
-            None => counters.load(&entry.counter)?,
+            None => counters.load(entry.counter)?,
         };
         let at = counter.instant(self.now);
         let cuts = cuts.cuts(terms, entry, at);
@@ -231,10 +231,10 @@ impl Batch {
         let mut worst: Option<(Cure, (usize, usize))> = None;
         for (place, units) in places(demand) {
             let Some(entry) = terms.limits.get(place) else { continue };
-            let ready = self.ready(terms, entry, counters, cuts)?;
+            let ready = self.ready(terms, &entry, counters, cuts)?;
             self.good_until = self.good_until.min(ready.cuts.good.end);
-            let held = || counters.held(&entry.counter);
-            let verdict = decide(entry, &ready.counter, &ready.cuts, units, held, terms.enforcement);
+            let held = || counters.held(entry.counter);
+            let verdict = decide(&entry, &ready.counter, &ready.cuts, units, held, terms.enforcement);
             if let Some(denial) = verdict.denial
                 && worst.is_none_or(|(cure, _)| cure < denial.cure)
             {
@@ -250,12 +250,12 @@ impl Batch {
         for (place, units, mut ready, verdict) in asked {
             let Some(entry) = terms.limits.get(place) else { continue };
             if decision.admitted && demand.takes && units > 0 {
-                let Some(taken) = self.take_units(entry, &mut ready, units, &verdict.overage) else {
+                let Some(taken) = self.take_units(&entry, &mut ready, units, &verdict.overage) else {
                     return Ok(Outcome::OutOfRange);
                 };
                 decision.taken = Some((place, taken));
             }
-            decision.metrics.push(state_of(place, entry, &ready, &verdict));
+            decision.metrics.push(state_of(place, &entry, &ready, &verdict));
         }
         Ok(Outcome::Decided(decision))
     }
@@ -264,7 +264,7 @@ impl Batch {
     /// leaves nothing half done.
     fn take_units(
         &mut self,
-        entry: &MetricLimits,
+        entry: &MetricLimits<'_>,
         ready: &mut Ready,
         units: i64,
         overage: &Overage,
@@ -285,21 +285,21 @@ impl Batch {
         place: usize,
         counters: &mut impl Counters,
         cuts: &mut CutCache,
-        how: impl FnOnce(&Ready, &MetricLimits) -> Option<Change>,
+        how: impl FnOnce(&Ready, &MetricLimits<'_>) -> Option<Change>,
     ) -> Result<Outcome, StoreError> {
         let Some(entry) = terms.limits.get(place) else { return Ok(Outcome::OutOfRange) };
-        let mut ready = self.ready(terms, entry, counters, cuts)?;
-        let Some(change) = how(&ready, entry) else { return Ok(Outcome::OutOfRange) };
+        let mut ready = self.ready(terms, &entry, counters, cuts)?;
+        let Some(change) = how(&ready, &entry) else { return Ok(Outcome::OutOfRange) };
         self.good_until = self.good_until.min(ready.cuts.good.end);
-        let before = own_value(entry, &ready.counter);
+        let before = own_value(&entry, &ready.counter);
         ready.counter = change.after;
-        self.write(entry, &ready, change);
-        Ok(Outcome::Done { value: own_value(entry, &ready.counter), before })
+        self.write(&entry, &ready, change);
+        Ok(Outcome::Done { value: own_value(&entry, &ready.counter), before })
     }
 
     /// Notes a change as an entry and as the running value. Takes of one counter at one instant that follow each
     /// other are one entry, so a hot counter costs one entry a batch.
-    fn write(&mut self, entry: &MetricLimits, ready: &Ready, change: Change) -> u64 {
+    fn write(&mut self, entry: &MetricLimits<'_>, ready: &Ready, change: Change) -> u64 {
         let mut after = change.after;
         let at = change.at.unwrap_or(ready.at);
         let bucket = change.bucket.unwrap_or_else(|| ready.cuts.bucket());
@@ -364,7 +364,7 @@ impl Change {
     }
 }
 
-fn settle(ready: &Ready, entry: &MetricLimits, taken: &Taken, units: Units) -> Option<Change> {
+fn settle(ready: &Ready, entry: &MetricLimits<'_>, taken: &Taken, units: Units) -> Option<Change> {
     let kept = weight(entry.metric.operation, units.get());
     let delta = kept.saturating_sub(taken.units);
     // Overage belongs to the units taken last: a smaller true cost takes from it first.
@@ -384,13 +384,13 @@ fn settle(ready: &Ready, entry: &MetricLimits, taken: &Taken, units: Units) -> O
 }
 
 /// Moves usage by `units`, signed. `None` where the metric's value would fall below 0 or pass what units hold.
-fn correct(ready: &Ready, entry: &MetricLimits, units: i64) -> Option<Change> {
+fn correct(ready: &Ready, entry: &MetricLimits<'_>, units: i64) -> Option<Change> {
     Units::new(own_value(entry, &ready.counter).saturating_add(units)).ok()?;
     let after = ready.counter.corrected(ready.at, units)?;
     Some(Change { units, ..Change::to(EntryKind::Correct, after) })
 }
 
-fn record(ready: &Ready, entry: &MetricLimits, units: Units, when: Option<Timestamp>) -> Option<Change> {
+fn record(ready: &Ready, entry: &MetricLimits<'_>, units: Units, when: Option<Timestamp>) -> Option<Change> {
     let operation = entry.metric.operation;
     let units =
         if operation == metrics::Operation::Count { weight(operation, units.get()) } else { units.get() };
@@ -408,7 +408,7 @@ fn record(ready: &Ready, entry: &MetricLimits, units: Units, when: Option<Timest
     })
 }
 
-fn start(ready: &Ready, entry: &MetricLimits, units: Units) -> Option<Change> {
+fn start(ready: &Ready, entry: &MetricLimits<'_>, units: Units) -> Option<Change> {
     let change = record(ready, entry, units, None)?;
     Some(Change { after: change.after.starting_from(change.units), ..change })
 }
@@ -435,7 +435,7 @@ fn places(demand: &Demand) -> SmallVec<[(usize, i64); 1]> {
 
 /// A metric's own value: of its interval, or its level where it never begins again.
 #[must_use]
-pub fn own_value(entry: &MetricLimits, counter: &Counter) -> i64 {
+pub fn own_value(entry: &MetricLimits<'_>, counter: &Counter) -> i64 {
     let window = match entry.metric.metric_type {
         metrics::MetricType::Checkpoint => None,
         metrics::MetricType::Reset | metrics::MetricType::StripeBilling => Some(Window::Own),
@@ -443,7 +443,7 @@ pub fn own_value(entry: &MetricLimits, counter: &Counter) -> i64 {
     counter.tally(window).value(entry.metric.operation)
 }
 
-fn state_of(place: usize, entry: &MetricLimits, ready: &Ready, verdict: &Verdict) -> MetricState {
+fn state_of(place: usize, entry: &MetricLimits<'_>, ready: &Ready, verdict: &Verdict) -> MetricState {
     let operation = entry.metric.operation;
     let limits =
         entry.limits.iter().zip(&verdict.breaches).map(|(limit, breached)| {
@@ -464,10 +464,10 @@ pub fn read_state(
 ) -> Option<MetricState> {
     let entry = terms.limits.get(place)?;
     let at = counter.instant(now);
-    let cuts = cuts.cuts(terms, entry, at);
+    let cuts = cuts.cuts(terms, &entry, at);
     let mut counter = *counter;
     counter.bring_to(at, &cuts);
     let ready = Ready { counter, at, cuts };
-    let verdict = decide(entry, &ready.counter, &ready.cuts, 1, || 0, terms.enforcement);
-    Some(state_of(place, entry, &ready, &verdict))
+    let verdict = decide(&entry, &ready.counter, &ready.cuts, 1, || 0, terms.enforcement);
+    Some(state_of(place, &entry, &ready, &verdict))
 }

@@ -178,7 +178,7 @@ pub const fn weight(operation: Operation, units: i64) -> i64 {
 /// Decides `units` of one metric against all its limits. `counter` stands in the windows of `cuts`; `held` says how many of its
 /// units belong to open calls and reservations.
 pub(crate) fn decide(
-    entry: &MetricLimits,
+    entry: &MetricLimits<'_>,
     counter: &Counter,
     cuts: &Cuts,
     units: i64,

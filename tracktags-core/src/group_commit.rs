@@ -329,7 +329,7 @@ fn taken(outcome: &Outcome) -> Option<(usize, Taken)> {
 fn opened<'a>(one: &'a impl Work, outcome: &Outcome) -> Option<(&'a CounterKey, i64)> {
     let (place, taken) = taken(outcome).filter(|_| one.opens())?;
     let entry = one.operation().terms().limits.get(place)?;
-    Some((&entry.counter, taken.units))
+    Some((entry.counter, taken.units))
 }
 
 fn hold<S: Steps>(steps: &mut S, one: &S::Work, outcome: &Outcome) {

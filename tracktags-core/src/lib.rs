@@ -65,7 +65,7 @@
 //! let Outcome::Decided(decision) = ledger.apply(now, Operation::Take(demand)) else { panic!() };
 //! let (place, taken) = decision.taken.expect("60 units");
 //! ledger.apply(now, Operation::Settle { terms: terms.clone(), place, taken, units: Units::ZERO });
-//! let key = &terms.limits.metrics()[0].counter;
+//! let key = terms.limits.get(place).expect("its metric").counter;
 //! assert_eq!(ledger.counter(key).level.units, 0);
 //! # Ok(())
 //! # }
@@ -73,7 +73,7 @@
 //!
 //! # Which limit wins, and when windows begin
 //!
-//! [`LimitSet::resolve`] picks, for each metric and period, the limit of the customer, else of the plan, else of the
+//! [`limits::resolve`] picks, for each metric and period, the limit of the customer, else of the plan, else of the
 //! business. [`Calendar`] cuts windows in an IANA zone, months from a billing day:
 //!
 //! ```

@@ -163,81 +163,113 @@ pub struct Plan {
     pub created_at: Timestamp,
 }
 
-/// A metric of an account with the limits that hold on it: the most specific for each period, from the shortest
-/// period to the longest, `realtime` last.
-#[derive(Clone, Debug)]
-pub struct MetricLimits {
+/// A metric with the limits that hold on it, whoever's: the most specific for each period, from the shortest period to
+/// the longest, `realtime` last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricRules {
     /// The metric.
     pub metric: Metric,
-    /// Where its usage is counted.
-    pub counter: CounterKey,
     /// How its windows are cut ([`Calendar::cut_id`]).
     pub cut: u64,
     /// The limits in force.
     pub limits: Vec<Arc<Limit>>,
 }
 
+/// Every metric with its limits, by name. Accounts for whom the same holds share them: a million customers on one plan
+/// keep them once.
+pub type Rules = Arc<[MetricRules]>;
+
+/// A metric of an account with the limits that hold on it.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricLimits<'a> {
+    /// The metric.
+    pub metric: &'a Metric,
+    /// Where its usage is counted.
+    pub counter: &'a CounterKey,
+    /// How its windows are cut ([`Calendar::cut_id`]).
+    pub cut: u64,
+    /// The limits in force, as in [`MetricRules`].
+    pub limits: &'a [Arc<Limit>],
+}
+
 /// Every metric of an account, by name, with its limits.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LimitSet {
-    metrics: Vec<MetricLimits>,
+    rules: Rules,
+    /// One for each of the rules.
+    counters: Box<[CounterKey]>,
+}
+
+/// Resolves which limits win for `account`: of those given, for each metric and period the one attached to the
+/// customer, else to the plan in force, else to the business. `metrics` are the business's; those of another scope are
+/// left out. A limit whose metric is not among them brings it along.
+#[must_use]
+pub fn resolve(
+    account: &Account,
+    calendar: &Calendar,
+    plan_in_force: Option<&str>,
+    metrics: impl IntoIterator<Item = Metric>,
+    limits: impl IntoIterator<Item = Limit>,
+) -> Rules {
+    let scope = account.scope();
+    let mut by_name: BTreeMap<MetricName, (Metric, BTreeMap<Period, Arc<Limit>>)> = metrics
+        .into_iter()
+        .filter(|metric| metric.scope == scope)
+        .map(|metric| (metric.name.clone(), (metric, BTreeMap::new())))
+        .collect();
+    for limit in limits.into_iter().filter(|limit| applies(limit, account, plan_in_force)) {
+        let known = by_name
+            .entry(limit.metric_name.clone())
+            .or_insert_with(|| (limit.metric(scope), BTreeMap::new()));
+        let better = known
+            .1
+            .get(&limit.period)
+            .is_none_or(|other| limit.attachment.source() > other.attachment.source());
+        if better {
+            known.1.insert(limit.period, Arc::new(limit));
+        }
+    }
+    let rules = by_name.into_values().map(|(metric, limits)| MetricRules {
+        cut: calendar.cut_id(&metric),
+        metric,
+        limits: limits.into_values().collect(),
+    });
+    rules.collect()
 }
 
 impl LimitSet {
-    /// Resolves which limits win for `account`: of those given, for each metric and period the one attached to the
-    /// customer, else to the plan in force, else to the business. `metrics` are the business's; those of another
-    /// scope are left out. A limit whose metric is not among them brings it along.
+    /// The metrics of an account for which these rules hold ([`resolve`]).
     #[must_use]
-    pub fn resolve(
-        account: &Account,
-        calendar: &Calendar,
-        plan_in_force: Option<&str>,
-        metrics: impl IntoIterator<Item = Metric>,
-        limits: impl IntoIterator<Item = Limit>,
-    ) -> Self {
-        let scope = account.scope();
-        let mut by_name: BTreeMap<MetricName, (Metric, BTreeMap<Period, Arc<Limit>>)> = metrics
-            .into_iter()
-            .filter(|metric| metric.scope == scope)
-            .map(|metric| (metric.name.clone(), (metric, BTreeMap::new())))
-            .collect();
-        for limit in limits.into_iter().filter(|limit| applies(limit, account, plan_in_force)) {
-            let known = by_name
-                .entry(limit.metric_name.clone())
-                .or_insert_with(|| (limit.metric(scope), BTreeMap::new()));
-            let better = known
-                .1
-                .get(&limit.period)
-                .is_none_or(|other| limit.attachment.source() > other.attachment.source());
-            if better {
-                known.1.insert(limit.period, Arc::new(limit));
-            }
-        }
-        let metrics = by_name.into_values().map(|(metric, limits)| MetricLimits {
-            counter: CounterKey::new(account.clone(), metric.name.clone()),
-            cut: calendar.cut_id(&metric),
-            metric,
-            limits: limits.into_values().collect(),
-        });
-        Self { metrics: metrics.collect() }
+    pub fn new(account: &Account, rules: Rules) -> Self {
+        let counter = |rules: &MetricRules| CounterKey::new(account.clone(), rules.metric.name.clone());
+        Self { counters: rules.iter().map(counter).collect(), rules }
     }
 
     /// Every metric, by name.
-    #[must_use]
-    pub fn metrics(&self) -> &[MetricLimits] {
-        &self.metrics
+    pub fn metrics(&self) -> impl ExactSizeIterator<Item = MetricLimits<'_>> {
+        self.rules.iter().zip(self.counters.iter()).map(|(rules, counter)| of_account(rules, counter))
     }
 
     /// The metric at this place.
     #[must_use]
-    pub fn get(&self, place: usize) -> Option<&MetricLimits> {
-        self.metrics.get(place)
+    pub fn get(&self, place: usize) -> Option<MetricLimits<'_>> {
+        Some(of_account(self.rules.get(place)?, self.counters.get(place)?))
     }
 
     /// The place of the metric with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.metrics.binary_search_by(|entry| entry.metric.name.as_str().cmp(name)).ok()
+        self.rules.binary_search_by(|rules| rules.metric.name.as_str().cmp(name)).ok()
+    }
+}
+
+fn of_account<'a>(rules: &'a MetricRules, counter: &'a CounterKey) -> MetricLimits<'a> {
+    MetricLimits { metric: &rules.metric, counter, cut: rules.cut, limits: &rules.limits }
+}
+
+fn share<T: Clone + PartialEq>(mine: &mut T, theirs: &T) {
+    if mine == theirs {
+        mine.clone_from(theirs);
     }
 }
 
@@ -276,12 +308,26 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The same terms, with whatever others have alike taken from them, so that it is kept once.
+    #[must_use]
+    pub fn sharing(mut self, others: &Self) -> Self {
+        share(&mut self.account.business, &others.account.business);
+        share(&mut self.plan_in_force, &others.plan_in_force);
+        share(&mut self.plan_id, &others.plan_in_force);
+        share(&mut self.default_metric, &others.default_metric);
+        share(&mut self.calendar, &others.calendar);
+        if self.limits.rules == others.limits.rules {
+            self.limits = LimitSet::new(&self.account, Arc::clone(&others.limits.rules));
+        }
+        self
+    }
+
     /// Terms for embedding: these limits, in UTC, enforced, good for ever.
     #[must_use]
     pub fn new(account: Account, limits: impl IntoIterator<Item = Limit>) -> Self {
         let calendar = Calendar::utc();
         Self {
-            limits: LimitSet::resolve(&account, &calendar, None, [], limits),
+            limits: LimitSet::new(&account, resolve(&account, &calendar, None, [], limits)),
             account,
             version: 0,
             plan_id: None,

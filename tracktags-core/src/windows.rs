@@ -131,7 +131,7 @@ pub struct TimeZoneError(String);
 pub struct AnchorError;
 
 /// How an account's windows are cut: the business's time zone and the customer's billing anchor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar {
     zone: TimeZone,
     name: Arc<str>,

@@ -348,7 +348,7 @@ impl Reservation {
     fn end(&mut self) {
         self.settled = true;
         if let Some(entry) = self.terms.limits.get(self.place) {
-            self.links.holds.close(&entry.counter, self.taken.units);
+            self.links.holds.close(entry.counter, self.taken.units);
         }
     }
 }

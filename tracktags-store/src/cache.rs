@@ -1,18 +1,22 @@
 //! ②③ Identities and terms as last read, each with the configuration version it was read at. A batch compares that
 //! version, so what is cached may be old but never decides wrongly.
 
+use foldhash::fast::RandomState;
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tracktags_core::accounts::{Account, BusinessId, Identity};
 use tracktags_core::keys::KeyHash;
-use tracktags_core::limits::Terms;
+use tracktags_core::limits::{Attachment, Limit, Terms};
 use tracktags_core::time::Timestamp;
 
 /// Unknown hashes remembered at most, and for how long: a key made later cannot have a hash asked for before.
 const UNKNOWN_MAX: usize = 100_000;
 const UNKNOWN_SECONDS: i64 = 60;
+
+/// Kinds of terms, and businesses, that new entries share with at most.
+const ALIKE_MAX: usize = 10_000;
 
 /// Uses that wait to be written at most; what comes beyond is not noted.
 const USES_WAITING_MAX: usize = 100_000;
@@ -51,11 +55,20 @@ const fn minute_of(now: Timestamp) -> i64 {
     now.as_seconds().div_euclid(60)
 }
 
+/// Terms by what many accounts have alike: the latest of each kind, for the next one to share with.
+type Alike = HashMap<(BusinessId, Option<Arc<str>>, Option<u64>), Arc<Terms>, RandomState>;
+
+const fn is_of_one(limit: &Limit) -> bool {
+    matches!(limit.attachment, Attachment::Customer(_))
+}
+
 pub(crate) struct Caches {
     identities: Cache<KeyHash, Arc<Known>>,
     uses: Arc<KeyUses>,
     terms: Cache<Account, Arc<Terms>>,
     unknown: Cache<KeyHash, Timestamp>,
+    alike: Mutex<Alike>,
+    businesses: Cache<BusinessId, BusinessId>,
 }
 
 impl Caches {
@@ -65,6 +78,8 @@ impl Caches {
             identities: Cache::new(entries_max),
             terms: Cache::new(entries_max),
             unknown: Cache::new(UNKNOWN_MAX),
+            alike: Mutex::default(),
+            businesses: Cache::new(ALIKE_MAX),
         }
     }
 
@@ -83,13 +98,25 @@ impl Caches {
         match identity {
             Some(identity) => {
                 let used = AtomicI64::new(minute_of(now));
-                self.identities.insert(hash, Arc::new(Known { identity: Arc::clone(identity), used }));
                 self.uses.note(identity, now);
+                let identity = Arc::new(self.sharing(identity));
+                self.identities.insert(hash, Arc::new(Known { identity, used }));
             }
             None => {
                 self.identities.remove(&hash);
             }
         }
+    }
+
+    /// The identity, with its business's id kept once for all of them.
+    fn sharing(&self, identity: &Identity) -> Identity {
+        let mut identity = identity.clone();
+        let business = &mut identity.account.business;
+        match self.businesses.get(business) {
+            Some(known) => *business = known,
+            None => self.businesses.insert(business.clone(), business.clone()),
+        }
+        identity
     }
 
     pub(crate) fn note_unknown(&self, hash: KeyHash, now: Timestamp) {
@@ -104,12 +131,33 @@ impl Caches {
         self.terms.get(account)
     }
 
-    pub(crate) fn note_terms(&self, account: &Account, terms: Option<&Arc<Terms>>) {
-        match terms {
-            Some(terms) => self.terms.insert(account.clone(), Arc::clone(terms)),
-            None => {
-                self.terms.remove(account);
-            }
+    /// Takes in the terms that were read of an account; nobody's where it is not there.
+    pub(crate) fn note_terms(&self, account: &Account, terms: Option<Terms>) -> Option<Arc<Terms>> {
+        let Some(terms) = terms else {
+            self.terms.remove(account);
+            return None;
+        };
+        let terms = self.sharing_terms(terms);
+        self.terms.insert(terms.account.clone(), Arc::clone(&terms));
+        Some(terms)
+    }
+
+    fn sharing_terms(&self, terms: Terms) -> Arc<Terms> {
+        let cut = terms.limits.get(0).map(|entry| entry.cut);
+        let kind = (terms.account.business.clone(), terms.plan_in_force.clone(), cut);
+        let mut alike = self.alike.lock().unwrap_or_else(PoisonError::into_inner);
+        let terms = match alike.get(&kind) {
+            Some(others) => terms.sharing(others),
+            None => terms,
+        };
+        let terms = Arc::new(terms);
+        if alike.len() >= ALIKE_MAX {
+            alike.clear();
         }
+        // What holds for one customer only is shared with nobody.
+        if terms.limits.metrics().all(|entry| entry.limits.iter().all(|limit| !is_of_one(limit))) {
+            alike.insert(kind, Arc::clone(&terms));
+        }
+        terms
     }
 }

@@ -139,7 +139,7 @@ pub(super) fn end_one(world: &mut World) {
     };
     // As a reservation does: its hold ends when its settlement is on its way.
     if let Some(held) =
-        terms.limits.get(metric).and_then(|entry| world.nodes[node].holds.get_mut(&entry.counter))
+        terms.limits.get(metric).and_then(|entry| world.nodes[node].holds.get_mut(entry.counter))
     {
         *held -= taken.units;
     }

@@ -50,7 +50,7 @@ proptest! {
                 model += cost;
             }
         }
-        prop_assert_eq!(ledger.counter(&terms.limits.metrics()[0].counter).level.units, model);
+        prop_assert_eq!(ledger.counter(terms.limits.get(0).unwrap().counter).level.units, model);
     }
 
     #[test]
@@ -109,7 +109,7 @@ fn several_limits_take_all_or_none() {
         .map(|outcome| matches!(outcome, Outcome::Decided(decision) if decision.admitted))
         .collect();
     assert_eq!(admitted, [true, false]);
-    let counter = ledger.counter(&terms.limits.metrics()[0].counter);
+    let counter = ledger.counter(terms.limits.get(0).unwrap().counter);
     assert!(counter.windows.iter().all(|running| running.tally.units == 3), "the denied one took nothing");
     assert_eq!(ledger.entries().len(), 1, "and wrote nothing");
 }
@@ -184,7 +184,7 @@ fn a_release_after_its_windows_end_leaves_the_new_window_alone() {
     let later = start().plus_seconds(60);
     ledger.apply(later, Operation::Take(Demand::new(Arc::clone(&terms), 0, units(3))));
     ledger.apply(later, Operation::Settle { terms: Arc::clone(&terms), place, taken, units: Units::ZERO });
-    let counter = ledger.counter(&terms.limits.metrics()[0].counter);
+    let counter = ledger.counter(terms.limits.get(0).unwrap().counter);
     assert_eq!(counter.windows[0].tally.units, 3, "the new minute keeps its own");
     assert_eq!(counter.windows[2].tally.units, 3, "the day gives them back");
 }
@@ -214,8 +214,8 @@ fn the_most_specific_limit_wins_for_each_period() {
     let daily = limit("api_calls", 5, Period::Daily);
     let resolve = |plan_in_force: Option<&str>, limits: Vec<Limit>| {
         let calendar = tracktags_core::Calendar::utc();
-        let set = tracktags_core::LimitSet::resolve(&account(), &calendar, plan_in_force, [], limits);
-        set.metrics()[0].limits.iter().map(|limit| limit.value.get()).collect::<Vec<_>>()
+        let rules = tracktags_core::limits::resolve(&account(), &calendar, plan_in_force, [], limits);
+        rules[0].limits.iter().map(|limit| limit.value.get()).collect::<Vec<_>>()
     };
     let all = || vec![customer.clone(), business.clone(), plan.clone(), daily.clone()];
     assert_eq!(resolve(Some("plan_1"), all()), [5, 30]);

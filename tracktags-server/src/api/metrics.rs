@@ -163,7 +163,7 @@ pub(super) fn shown(
     let usage = standing.map(|(_, usage, _)| usage);
     json.field_maybe("current_value", usage.map(|usage| usage.state.value));
     let limits = standing.and_then(|(terms, usage, _)| terms.limits.get(usage.state.place));
-    let limits = limits.into_iter().flat_map(|entry| &entry.limits);
+    let limits = limits.into_iter().flat_map(|entry| entry.limits);
     let limits: Vec<_> = limits.zip(usage.into_iter().flat_map(|usage| &usage.state.limits)).collect();
     // The one that is printed where there is room for one: that with the least left.
     let printed = limits.iter().min_by_key(|(_, state)| state.remaining.unwrap_or(i64::MAX));

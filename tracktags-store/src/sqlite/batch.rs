@@ -172,8 +172,8 @@ impl Steps for Writer {
 
     fn note_denied(&mut self, terms: &Arc<Terms>, place: usize, at: Timestamp) {
         if let Some(entry) = terms.limits.get(place) {
-            let bucket = self.cuts.cuts(terms, entry, at).bucket();
-            self.live.deny(&entry.counter, bucket, entry.metric.operation);
+            let bucket = self.cuts.cuts(terms, &entry, at).bucket();
+            self.live.deny(entry.counter, bucket, entry.metric.operation);
         }
     }
 

@@ -1,5 +1,6 @@
-//! Look-ups of keys that this node does not know: misses of the same moment are gathered, at most fifty looks a
-//! second. So a well-formed forged key costs a share of one query, and never keeps the readers busy.
+//! Look-ups of keys that this node does not know: misses of the same moment are gathered, and after one in vain the
+//! next comes no sooner than a fiftieth of a second later. So a well-formed forged key costs a share of one query, and
+//! never keeps the readers busy; good keys, after a start, are not held up.
 
 use super::{connection, keys, terms};
 use crate::secrets::Secrets;
@@ -17,7 +18,7 @@ use tracktags_core::traits::Claim;
 
 /// Look-ups that may wait.
 const WAITING_MAX: usize = 1_024;
-/// Between two looks.
+/// From a look in vain to the next.
 const PACE: Duration = Duration::from_millis(20);
 
 struct Lookup {
@@ -66,12 +67,12 @@ fn serve(
     secrets: &Secrets,
     meters: &Meters,
 ) {
-    let mut last: Option<Instant> = None;
+    let mut in_vain: Option<Instant> = None;
     while let Ok(first) = lookups.recv() {
-        if let Some(rest) = last.and_then(|last| PACE.checked_sub(last.elapsed())) {
+        if let Some(rest) = in_vain.and_then(|at| PACE.checked_sub(at.elapsed())) {
             std::thread::sleep(rest);
         }
-        last = Some(Instant::now());
+        let began = Instant::now();
         let mut gathered = vec![first];
         gathered.extend(lookups.try_iter().take(WAITING_MAX));
         meters.note_key_query();
@@ -92,11 +93,14 @@ fn serve(
         });
         match known {
             Ok(found) => {
+                let all_good = found.iter().all(|claim| matches!(claim, Ok(Claim::Proved(_))));
+                in_vain = (!all_good).then_some(began);
                 for (lookup, found) in gathered.into_iter().zip(found) {
                     let _gone = lookup.answer.send(found);
                 }
             }
             Err(error) => {
+                in_vain = Some(began);
                 let reason = error.to_string();
                 for lookup in gathered {
                     let _gone = lookup.answer.send(Err(StoreError::Unavailable(reason.clone().into())));

@@ -3,6 +3,7 @@
 //! They are a cache of what this writer alone writes: a counter is read from its row at first touch, changed by
 //! committed batches only, and dropped again once folded when there are too many.
 
+use super::table::CounterTable;
 use super::usage;
 use crate::admission::Holds;
 use crate::ledger::{LedgerError, Packed, unpack_counter};
@@ -56,7 +57,7 @@ pub(crate) type UnfoldedMap = CounterMap<Unfolded>;
 
 #[derive(Default)]
 pub(crate) struct Live {
-    counters: CounterMap<Packed>,
+    counters: CounterTable,
     pub(crate) unfolded: UnfoldedMap,
     /// Ledger entries behind `unfolded`.
     entries: usize,
@@ -74,17 +75,13 @@ impl Live {
         self.entries += 1;
         let unfolded = self.unfolded.entry(entry.counter.clone()).or_insert_with(Unfolded::new);
         unfolded.add(entry);
-        unfolded.state = Some(state.clone());
-        self.counters.insert(entry.counter.clone(), state);
+        self.counters.put(&entry.counter, &state);
+        unfolded.state = Some(state);
     }
 
     /// The customers with a counter of this metric in memory; the business's own account is the empty one.
     pub(crate) fn customers_with(&self, business: &BusinessId, metric: &MetricName) -> Vec<String> {
-        let named =
-            self.counters.keys().filter(|key| key.account().business == *business && key.metric() == metric);
-        named
-            .map(|key| key.account().customer.as_ref().map(ToString::to_string).unwrap_or_default())
-            .collect()
+        self.counters.customers_with(business, metric)
     }
 
     /// Notes a refused demand.
@@ -116,7 +113,7 @@ impl Live {
     /// A counter found in the ledger's tail at start.
     pub(crate) fn keep(&mut self, key: &CounterKey, unfolded: &Unfolded) {
         if let Some(state) = &unfolded.state {
-            self.counters.insert(key.clone(), state.clone());
+            self.counters.put(key, state);
         }
     }
 
@@ -145,7 +142,7 @@ impl Live {
         let counter = unpack_counter(&state).map_err(corrupt)?;
         // A full table takes in nothing more by being read; what is written comes in all the same.
         if self.counters.len() < self.max {
-            self.counters.insert(key.clone(), state.into());
+            self.counters.put(key, &state);
         }
         Ok(counter)
     }

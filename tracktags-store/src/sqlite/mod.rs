@@ -5,7 +5,7 @@
 //! | `connection` | the writer's connection, the readers, the lock file |
 //! | `writer` | the one thread that writes |
 //! | `batch` | THE transaction |
-//! | `live` | counters as the writer knows them |
+//! | `live`, `table` | counters as the writer knows them, and how they are kept small |
 //! | `fold` | ledger → counters and history, retention, start |
 //! | `side` | the thread that checkpoints and sorts |
 //! | `usage` | rows of usage |
@@ -37,6 +37,7 @@ mod rows;
 mod schema;
 mod side;
 mod store;
+mod table;
 mod terms;
 #[cfg(test)]
 mod testing;

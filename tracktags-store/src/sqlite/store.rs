@@ -122,8 +122,8 @@ impl Ledger for SqliteStore {
             let mut metrics = Vec::with_capacity(places.len());
             for place in places {
                 let Some(entry) = terms.limits.get(place) else { continue };
-                let counter = writer.counter(&entry.counter)?;
-                let held = writer.holds.of(&entry.counter);
+                let counter = writer.counter(entry.counter)?;
+                let held = writer.holds.of(entry.counter);
                 if let Some(state) = read_state(&terms, place, &counter, as_of, &mut writer.cuts) {
                     metrics.push(MetricUsage { state, held });
                 }
@@ -204,9 +204,8 @@ impl TermsStore for SqliteStore {
         Box::pin(async move {
             let now = self.clock.now();
             let wanted = account.clone();
-            let found = self.readers.read(move |conn| terms::terms(conn, now, &wanted)).await?.map(Arc::new);
-            self.caches.note_terms(&account, found.as_ref());
-            Ok(found)
+            let found = self.readers.read(move |conn| terms::terms(conn, now, &wanted)).await?;
+            Ok(self.caches.note_terms(&account, found))
         })
     }
 
@@ -226,9 +225,9 @@ impl TermsStore for SqliteStore {
                     Ok((identity, terms::terms(conn, now, &wanted)?))
                 })
                 .await?;
-            let (identity, terms) = (identity.map(Arc::new), terms.map(Arc::new));
+            let identity = identity.map(Arc::new);
             self.caches.note_identity(hash, identity.as_ref(), now);
-            self.caches.note_terms(&account, terms.as_ref());
+            let terms = self.caches.note_terms(&account, terms);
             Ok(identity.map(|identity| (identity, terms)))
         })
     }

@@ -16,7 +16,7 @@ use diesel::SqliteConnection;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, Identity, MetricName};
 use tracktags_core::error::StoreError;
 use tracktags_core::keys::{KeyHash, Scopes};
-use tracktags_core::limits::{Attachment, Limit, LimitSet, Terms};
+use tracktags_core::limits::{Attachment, Limit, LimitSet, Terms, resolve};
 use tracktags_core::metrics::{Metric, Units};
 use tracktags_core::time::Timestamp;
 use tracktags_core::windows::{Calendar, Period};
@@ -99,7 +99,7 @@ pub(crate) fn terms(
     let (metrics, mut limits) = read_metrics(conn, account)?;
     // Those that refuse come first: of equals, the first one wins.
     read_limits(conn, account, standing.in_force.as_deref(), &mut limits)?;
-    let limits = LimitSet::resolve(account, &calendar, standing.in_force.as_deref(), metrics, limits);
+    let rules = resolve(account, &calendar, standing.in_force.as_deref(), metrics, limits);
     Ok(Some(Terms {
         account: account.clone(),
         version: version(conn, business)?,
@@ -110,7 +110,7 @@ pub(crate) fn terms(
         enforcement: settings.enforcement,
         default_metric: settings.default_metric,
         target_policy: settings.target_policy,
-        limits,
+        limits: LimitSet::new(account, rules),
     }))
 }
 

@@ -55,7 +55,7 @@ fn held(conn: &mut SqliteConnection, now: Timestamp, account: &Account) -> Terms
 
 /// `metric period value source` of each limit in force.
 fn in_force(terms: &Terms) -> Vec<String> {
-    let metrics = terms.limits.metrics().iter();
+    let metrics = terms.limits.metrics();
     metrics
         .flat_map(|entry| entry.limits.iter())
         .map(|limit| {
@@ -345,7 +345,7 @@ fn t39_rows_written_with_checks_off_refuse_their_metric() {
         );
         let terms = held(conn, day(1), &account("c1"));
         let entry = terms.limits.get(terms.limits.find("calls").unwrap()).unwrap();
-        let [limit] = &entry.limits[..] else { panic!("{text}: {:?}", entry.limits) };
+        let [limit] = entry.limits else { panic!("{text}: {:?}", entry.limits) };
         assert_eq!(
             (limit.value, limit.operator, limit.action),
             (Units::ZERO, Operator::Gte, Action::Deny),

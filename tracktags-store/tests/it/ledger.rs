@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracktags_core::accounts::Business;
 use tracktags_core::audit::Author;
 use tracktags_core::batch::{CutCache, read_state};
-use tracktags_core::limits::LimitSet;
+use tracktags_core::limits::{LimitSet, resolve};
 use tracktags_core::traits::{Change, CustomerFields};
 use tracktags_core::usage::Taken;
 use tracktags_core::{
@@ -48,7 +48,7 @@ impl World {
         );
         let limits = self.limits();
         Arc::new(Terms {
-            limits: LimitSet::resolve(&account, &calendar, None, [], limits),
+            limits: LimitSet::new(&account, resolve(&account, &calendar, None, [], limits)),
             account,
             version: self.version - i64::from(self.rng.random_range(0..30) == 0),
             plan_id: None,
@@ -168,7 +168,7 @@ impl World {
             let usage = self.node.store.usage(Arc::clone(&terms), None).await.unwrap();
             for metric in usage.metrics {
                 let place = metric.state.place;
-                let counter = self.memory.counter(&terms.limits.metrics()[place].counter);
+                let counter = self.memory.counter(terms.limits.get(place).unwrap().counter);
                 let expected = read_state(&terms, place, &counter, self.now, &mut self.cuts).unwrap();
                 assert_eq!(metric.state, expected);
             }

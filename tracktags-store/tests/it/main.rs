@@ -6,6 +6,7 @@
 mod damage;
 mod durability;
 mod edges;
+mod identify;
 mod ledger;
 mod purge;
 mod support;
