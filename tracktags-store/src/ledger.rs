@@ -38,6 +38,8 @@ use tracktags_core::windows::WINDOWS;
 /// The format written.
 const FORMAT: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
+/// Room for any packed counter: every number as long as it can be.
+const COUNTER_BYTES_MAX: usize = 10 * (5 + WINDOWS + 3 * (WINDOWS + 1)) + 3 + 8;
 
 /// Bytes that are no ledger row of a known format, or were damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -217,32 +219,46 @@ pub(crate) fn open_row<'a>(names: [&str; 3], row: &'a [u8]) -> Result<&'a [u8], 
 }
 
 fn put_counter(into: &mut Vec<u8>, counter: &Counter, base: &Base<'_>) {
-    let tallies = || counter.windows.iter().map(|running| &running.tally).chain([&counter.level]);
-    let moved = || counter.windows.iter().zip(&base.state.windows).map(|(now, base)| now.end != base.end);
     let cut_otherwise = counter.cut != base.state.cut;
+    let mut moved = if cut_otherwise { CUT_BIT } else { 0 };
+    let (mut overage, mut samples) = (0, 0);
+    for (place, (running, before)) in counter.windows.iter().zip(&base.state.windows).enumerate() {
+        moved |= u8::from(running.end != before.end) << place;
+        overage |= u8::from(running.tally.overage != 0) << place;
+        samples |= u8::from(running.tally.samples != 0) << place;
+    }
+    overage |= u8::from(counter.level.overage != 0) << WINDOWS;
+    samples |= u8::from(counter.level.samples != 0) << WINDOWS;
+    into.reserve(COUNTER_BYTES_MAX);
     put_signed(into, counter.changed_at.as_micros() - base.at.as_micros());
     put_signed(into, counter.entry.wrapping_sub(base.number) as i64);
     put(into, counter.since);
     put(into, counter.level_since);
     put_signed(into, counter.start);
-    into.push(bits(moved()) | if cut_otherwise { CUT_BIT } else { 0 });
-    into.push(bits(tallies().map(|tally| tally.overage != 0)));
-    into.push(bits(tallies().map(|tally| tally.samples != 0)));
+    into.extend_from_slice(&[moved, overage, samples]);
     if cut_otherwise {
         into.extend_from_slice(&counter.cut.to_le_bytes());
     }
-    let seconds = counter.changed_at.as_seconds();
-    for (running, _) in counter.windows.iter().zip(moved()).filter(|(_, moved)| *moved) {
-        put_signed(into, running.end.as_seconds() - seconds);
+    if moved & !CUT_BIT != 0 {
+        let seconds = counter.changed_at.as_seconds();
+        let ends = counter.windows.iter().zip(&base.state.windows).filter(|(now, base)| now.end != base.end);
+        for (running, _) in ends {
+            put_signed(into, running.end.as_seconds() - seconds);
+        }
     }
-    for tally in tallies() {
-        put_signed(into, tally.units);
+    for running in &counter.windows {
+        put_signed(into, running.tally.units);
     }
-    for tally in tallies().filter(|tally| tally.overage != 0) {
-        put_signed(into, tally.overage);
-    }
-    for tally in tallies().filter(|tally| tally.samples != 0) {
-        put_signed(into, tally.samples);
+    put_signed(into, counter.level.units);
+    // Most have neither.
+    if overage | samples != 0 {
+        let tallies = || counter.windows.iter().map(|running| &running.tally).chain([&counter.level]);
+        for tally in tallies().filter(|tally| tally.overage != 0) {
+            put_signed(into, tally.overage);
+        }
+        for tally in tallies().filter(|tally| tally.samples != 0) {
+            put_signed(into, tally.samples);
+        }
     }
 }
 
@@ -320,7 +336,19 @@ impl<'a> Reader<'a> {
         Ok(*bytes)
     }
 
+    #[inline]
     fn number(&mut self) -> Result<u64, LedgerError> {
+        // Nearly all are small.
+        match self.0 {
+            [byte @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    fn long_number(&mut self) -> Result<u64, LedgerError> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -372,14 +400,20 @@ impl<'a> Reader<'a> {
         if moved & CUT_BIT != 0 {
             counter.cut = u64::from_le_bytes(self.eight()?);
         }
-        let seconds = changed_at.as_seconds();
-        for (place, running) in counter.windows.iter_mut().enumerate() {
-            if moved & (1 << place) != 0 {
-                running.end = Timestamp::from_seconds(seconds.saturating_add(self.signed()?));
+        if moved & !CUT_BIT != 0 {
+            let seconds = changed_at.as_seconds();
+            for (place, running) in counter.windows.iter_mut().enumerate() {
+                if moved & (1 << place) != 0 {
+                    running.end = Timestamp::from_seconds(seconds.saturating_add(self.signed()?));
+                }
             }
         }
-        for place in 0..=WINDOWS {
-            *tally_at(&mut counter, place) = Tally { units: self.signed()?, ..Tally::default() };
+        for running in &mut counter.windows {
+            running.tally = Tally { units: self.signed()?, ..Tally::default() };
+        }
+        counter.level = Tally { units: self.signed()?, ..Tally::default() };
+        if overage | samples == 0 {
+            return Ok(counter);
         }
         for place in (0..=WINDOWS).filter(|place| overage & (1 << place) != 0) {
             tally_at(&mut counter, place).overage = self.signed()?;

@@ -134,34 +134,39 @@ pub(crate) fn open_error(error: diesel::result::Error) -> OpenError {
     super::to_open_error(store_error(error))
 }
 
-/// `PRAGMA data_version` as a statement that is prepared once: it is asked once a batch.
+/// What each batch says, prepared once and not anew each time.
 #[derive(Debug, Clone, Copy)]
-struct DataVersion;
+struct Each(&'static str);
 
-impl diesel::query_builder::QueryId for DataVersion {
-    type QueryId = Self;
-    const HAS_STATIC_QUERY_ID: bool = true;
+impl diesel::query_builder::QueryId for Each {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl diesel::query_builder::Query for DataVersion {
+impl diesel::query_builder::Query for Each {
     type SqlType = Integer;
 }
 
-impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for DataVersion {
+impl diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite> for Each {
     fn walk_ast<'b>(
         &'b self,
         mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
     ) -> QueryResult<()> {
-        out.push_sql("PRAGMA data_version");
+        out.push_sql(self.0);
         Ok(())
     }
 }
 
-impl RunQueryDsl<SqliteConnection> for DataVersion {}
+impl RunQueryDsl<SqliteConnection> for Each {}
 
 /// Counts the commits of other connections: it moves when one happened, and not for our own.
 pub(crate) fn data_version(conn: &mut SqliteConnection) -> Result<i32, StoreError> {
-    DataVersion.get_result(conn).map_err(store_error)
+    Each("PRAGMA data_version").get_result(conn).map_err(store_error)
+}
+
+/// Begins a transaction that writes.
+pub(crate) fn begin(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    Each("BEGIN IMMEDIATE").execute(conn).map(drop).map_err(store_error)
 }
 
 /// Looks for damage in the named tables and their indexes.
@@ -180,7 +185,7 @@ pub(crate) fn quick_check(conn: &mut SqliteConnection, tables: &[&str]) -> Resul
 
 /// Commits. Full or busy before the commit is a known roll-back; of anything else nobody knows yet.
 pub(crate) fn commit(conn: &mut SqliteConnection) -> Result<(), CommitFault> {
-    conn.batch_execute("COMMIT").map_err(|error| {
+    Each("COMMIT").execute(conn).map(drop).map_err(|error| {
         let locked = error.to_string().starts_with("database is locked");
         match store_error(error) {
             full @ StoreError::StorageFull => CommitFault::RolledBack(full),
@@ -223,10 +228,16 @@ pub(crate) fn wal_bytes(path: &Path) -> u64 {
     std::fs::metadata(PathBuf::from(name)).map_or(0, |data| data.len())
 }
 
-/// Bytes of the database file that a table takes, by its rows' payload: a cheap estimate from the largest row id.
+/// How large the ledger is by some rows spread evenly over it: to read all of it would hold up the writer for seconds.
+const LEDGER_BYTES: &str = "WITH RECURSIVE \
+    span(low, high) AS (SELECT (SELECT min(batch) FROM usage_ledger), (SELECT max(batch) FROM usage_ledger)), \
+    n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 255) \
+    SELECT coalesce(CAST((high - low + 1) * avg((SELECT length(entries) FROM usage_ledger \
+        WHERE batch >= low + (high - low) * i / 255 ORDER BY batch LIMIT 1)) AS INTEGER), 0) AS value FROM span, n";
+
+/// About how many bytes the ledger's entries take.
 pub(crate) fn ledger_bytes(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
-    let query = "SELECT coalesce(sum(length(entries)), 0) AS value FROM usage_ledger";
-    diesel::sql_query(query).get_result::<BigNumber>(conn).map(|row| row.value).map_err(store_error)
+    diesel::sql_query(LEDGER_BYTES).get_result::<BigNumber>(conn).map(|row| row.value).map_err(store_error)
 }
 
 type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;

@@ -32,8 +32,8 @@ const FOLDED_CHECKED: i64 = 16;
 const USES_CHUNK: usize = 1_000;
 /// Between two looks at what may be pruned.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
-/// Between two measurements of the ledger's size, which reads all of it.
-const MEASURE_EVERY: Duration = Duration::from_secs(600);
+/// Between two estimates of the ledger's size.
+const MEASURE_EVERY: Duration = Duration::from_secs(60);
 
 /// A pass to be sorted, and where it goes then.
 pub(super) type Pass = (UnfoldedMap, Sender<Sorted>);

@@ -4,7 +4,6 @@
 //! commits is what gathers the next one.
 
 use super::connection::{self, FileLock};
-use super::error::store_error;
 use super::fold::Folding;
 use super::live::Live;
 use super::usage;
@@ -244,7 +243,7 @@ impl Writer {
     }
 
     pub(super) fn begin(&mut self) -> Result<(), StoreError> {
-        self.conn.batch_execute("BEGIN IMMEDIATE").map_err(store_error)
+        connection::begin(&mut self.conn)
     }
 
     /// Ends what is open. SQLite may have rolled back by itself; then there is nothing to end.

@@ -3,6 +3,7 @@
 use crate::support::{Folder, business, limit, terms};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 use tracktags_core::{Demand, Period, Units};
 use tracktags_store::{Admitted, Health, LedgerReader, MasterKey, Node, OpenError};
 
@@ -65,6 +66,33 @@ async fn a_start_after_the_ledger_was_pruned_empty_goes_on_counting() {
     let node = folder.open();
     assert!(!take(&node, &terms, 1).await, "numbers of batches did not begin again");
     drop(node);
+    folder.verify();
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_too_large_loses_its_oldest_folded_rows() {
+    let mut folder = Folder::new();
+    folder.limits.fold_every_ms = 1;
+    folder.limits.ledger_bytes_max = 100;
+    let node = folder.open();
+    let business = business(&node).await;
+    let terms =
+        Arc::new(terms(&business, "customer_1", vec![limit("api_calls", 10_000_000, Period::Monthly)]));
+    // It is looked at a second after the start, and folded before.
+    let pruned = async {
+        let (mut taken, mut kept) = (0, 0);
+        while kept == taken {
+            for _ in 0..100 {
+                assert!(take(&node, &terms, 1).await);
+            }
+            taken += 100;
+            kept = 0;
+            let mut reader = LedgerReader::open(&folder.url()).unwrap();
+            reader.read(&mut |_entry| kept += 1).unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), pruned).await.expect("every row is kept");
+    node.close();
     folder.verify();
 }
 
