@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # The server with 1 thousand, 100 thousand and 1 million customers, each with a key and a counter: how long a start
-# takes, how fast `track` is once every counter was used, and what stays in memory. Run by `scripts/bench --scale`.
+# takes, how fast `track` and the envelope are once every customer was met, and what stays in memory. Run by
+# `scripts/bench --scale`.
+#
+# TRACKTAGS_SCALE_FOLDER keeps the databases for the next run: a million customers take some minutes to make.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=scripts/bench.d/servers.sh
@@ -8,42 +11,102 @@ source scripts/bench.d/servers.sh
 
 server=$1 seconds=$2
 populate=$target/release/populate
-master_key=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
-# Identities and limits kept in memory: the same for all, so that only counters make a difference.
-cache_entries=${TRACKTAGS_SCALE_CACHE:-50000}
+folder=${TRACKTAGS_SCALE_FOLDER:-$work}
+sizes=${TRACKTAGS_SCALE_SIZES:-1000 100000 1000000}
+# Identities and limits kept in memory where memory is measured: the same for all sizes and full with each of the two
+# that are compared, so that only counters make a difference.
+cache_entries=50000
+slope_max_bytes=200
+start_max_ms=3000
+throughput_min=0.8
 
 resident_kib() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status"; }
 millis() { date +%s%3N; }
 
-track_load() { # track_load NAME SECONDS: calls, microseconds, p50 and p99 in microseconds, refusals, socket errors
-  wrk --threads 2 --connections 64 --duration "$2s" --timeout 10s --script scripts/bench.d/wrk.lua "$(url "$1")" -- \
-    track "$work/$1.keys" unused "$work/$1.business" | sed -n 's/^RESULT //p'
+make() { # make CUSTOMERS: their database, unless it is there
+  local at=$folder/$1
+  [ ! -e "$at/made" ] || return 0
+  rm -rf "$at"
+  mkdir -p "$at"
+  od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$at/master"
+  "$populate" --database "sqlite:$at/tracktags.db" --master-key "$(cat "$at/master")" --customers "$1" \
+    --keys "$at/keys" >"$at/business"
+  touch "$at/made"
 }
 
-echo "| customers | start ms | track/s | p50 ms | p99 ms | errors | resident MiB |"
-echo "|---:|---:|---:|---:|---:|---:|---:|"
-for customers in 1000 100000 1000000; do
-  name=scale-$customers
+serve() { # serve NAME CUSTOMERS SETTING...: a server on a copy of that database; its first answer in $started ms
+  local name=$1 at=$folder/$2 began
+  shift 2
+  rm -rf "${work:?}/$name"
   mkdir "$work/$name"
-  "$populate" --database "sqlite:$work/$name/tracktags.db" --master-key "$master_key" --customers "$customers" \
-    --keys "$work/$name.keys" >"$work/$name.business"
+  cp "$at/tracktags.db" "$work/$name/"
+  sync "$work/$name/tracktags.db"
   began=$(millis)
   start "$name" env -C "$work/$name" TRACKTAGS__SERVER__BIND=127.0.0.1:0 TRACKTAGS__SERVER__ADMIN_KEY="$admin_key" \
-    TRACKTAGS__SECRETS__MASTER_KEY="$master_key" TRACKTAGS__STORE__URL=sqlite:tracktags.db \
-    TRACKTAGS__STORE__CACHE_ENTRIES_MAX="$cache_entries" TRACKTAGS__LOG__LEVEL=warn "$server"
+    TRACKTAGS__SECRETS__MASTER_KEY="$(cat "$at/master")" TRACKTAGS__STORE__URL=sqlite:tracktags.db \
+    TRACKTAGS__PROXY__TARGET_POLICY=open TRACKTAGS__PROXY__TARGET_CALLS_MAX=1024 TRACKTAGS__LOG__LEVEL=warn "$@" "$server"
   pid=${pids[-1]}
-  curl --silent --fail --output /dev/null -H "Authorization: Bearer $(cat "$work/$name.business")" \
+  curl --silent --fail --output /dev/null -H "Authorization: Bearer $(cat "$at/business")" \
     -H 'Content-Type: application/json' --data '{"customer_id":"customer_0","metric_name":"api_calls"}' \
     "$(url "$name")/api/v1/track"
   started=$(($(millis) - began))
-  # Every counter is read from its row once, before anything is measured.
-  track_load "$name" $((seconds + customers / 20000)) >/dev/null
-  read -r calls micros p50 p99 refused broken < <(track_load "$name" "$seconds")
-  awk -v customers="$customers" -v started="$started" -v calls="$calls" -v micros="$micros" -v p50="$p50" \
-    -v p99="$p99" -v errors=$((refused + broken)) -v kib="$(resident_kib "$pid")" 'BEGIN {
-      printf "| %d | %d | %.0f | %.3f | %.3f | %d | %.1f |\n",
-        customers, started, calls * 1e6 / micros, p50 / 1000, p99 / 1000, errors, kib / 1024 }'
-  cat "$work/$name.err" >&2
-  cleanup
-  rm -rf "${work:?}/$name" "$work/$name.keys"
+}
+
+# load NAME KIND CUSTOMERS SECONDS: into $rate, $p50 and $p99 (ms), $errors
+load() {
+  local calls micros p50_micros p99_micros refused broken
+  read -r calls micros p50_micros p99_micros refused broken < <(
+    wrk --threads 2 --connections 64 --duration "$4s" --timeout 10s --script scripts/bench.d/wrk.lua "$(url "$1")" -- \
+      "$2" "$folder/$3/keys" "$(url direct)/target" "$folder/$3/business" | sed -n 's/^RESULT //p'
+  )
+  rate=$((calls * 1000000 / micros)) errors=$((refused + broken))
+  p50=$(awk "BEGIN { printf \"%.3f\", $p50_micros / 1000 }") p99=$(awk "BEGIN { printf \"%.3f\", $p99_micros / 1000 }")
+}
+
+failed=0
+judge() { # judge CONDITION TEXT
+  if awk "BEGIN { exit !($1) }"; then echo "$2: reached"; else echo "$2: MISSED" && failed=1; fi
+}
+
+for customers in $sizes; do make "$customers"; done
+start direct "$target/bench-peers/release/upstream"
+
+echo "| customers | start ms | track/s | p50 ms | p99 ms | envelope/s | p50 ms | p99 ms | errors | resident MiB | with full caches of $cache_entries MiB |"
+echo "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+declare -A track envelope memory
+for customers in $sizes; do
+  serve whole "$customers"
+  first=$started faults=0
+  row="| $customers | $first"
+  for kind in track envelope; do
+    # Each customer is met once before anything is measured; the envelope reads each one's key.
+    load whole "$kind" "$customers" $((5 + customers / 8000))
+    faults=$((faults + errors))
+    load whole "$kind" "$customers" "$seconds"
+    faults=$((faults + errors))
+    declare "$kind[$customers]=$rate"
+    row+=" | $rate | $p50 | $p99"
+  done
+  row+=" | $faults | $(($(resident_kib "$pid") / 1024))"
+  kill "$pid" && wait "$pid" || true
+  serve bounded "$customers" TRACKTAGS__STORE__CACHE_ENTRIES_MAX=$cache_entries
+  load bounded track "$customers" $((5 + customers / 8000))
+  memory[$customers]=$(resident_kib "$pid")
+  kill "$pid" && wait "$pid" || true
+  echo "$row | $((memory[$customers] / 1024)) |"
+  cat "$work/whole.err" "$work/bounded.err" >&2
 done
+last=${sizes##* }
+echo
+judge "$first <= $start_max_ms" "a start with $last customers, $first ms (at most $start_max_ms)"
+for kind in track envelope; do
+  declare -n of=$kind
+  few=${of[${sizes%% *}]} many=${of[$last]}
+  judge "$many >= $throughput_min * $few" \
+    "$kind with $last customers, $(awk "BEGIN { printf \"%.2f\", $many / $few }") of that with ${sizes%% *} (at least $throughput_min)"
+done
+if [ -n "${memory[100000]:-}" ] && [ "$last" -gt 100000 ]; then
+  slope=$(((memory[$last] - memory[100000]) * 1024 / (last - 100000)))
+  judge "$slope <= $slope_max_bytes" "$slope bytes resident for each further counter (at most $slope_max_bytes)"
+fi
+exit "$failed"
