@@ -1,14 +1,20 @@
--- Rotates over the keys; every request is made once, before the load. After `--`: what to send (envelope, check, track,
+-- Rotates over the keys; every request is made once, before the load, unless they are too many. After `--`: what to send (envelope, check, track,
 -- plain), the file of the customers' keys, the target's URL and, to track, the file of the business's key. Ends with
 -- one line for scripts/bench.
 local threads = 0
+local keys = {}
 local requests = {}
+local make
 local place = 0
 
 function setup(thread)
   thread:set("number", threads)
   threads = threads + 1
 end
+
+-- LuaJIT hashes a long string by a few of its bytes, so many requests that differ in the middle would all collide: with
+-- many keys each request is put together when it is sent.
+local KEPT_MAX = 10000
 
 function init(args)
   local kind, file, target, business = args[1], args[2], args[3], args[4]
@@ -17,28 +23,33 @@ function init(args)
     local headers = { ["Authorization"] = "Bearer " .. key, ["Content-Type"] = "application/json" }
     return wrk.format("POST", path, headers, body)
   end
-  for key in io.lines(file) do
-    local made
+  make = function(place, key)
     if kind == "envelope" then
       local body = '{"metric_name":"api_calls","target_url":"' .. target .. '","method":"GET"}'
-      made = post("/api/v1/proxy", key, body)
+      return post("/api/v1/proxy", key, body)
     elseif kind == "check" then
-      made = post("/api/v1/check", key, '{"metric_name":"api_calls"}')
+      return post("/api/v1/check", key, '{"metric_name":"api_calls"}')
     elseif kind == "track" then
-      local body = '{"customer_id":"customer_' .. #requests .. '","metric_name":"api_calls","units":1}'
-      made = post("/api/v1/track", business, body)
-    else
-      made = wrk.format("GET", "/target", { ["Authorization"] = "Bearer " .. key })
+      local body = '{"customer_id":"customer_' .. place - 1 .. '","metric_name":"api_calls","units":1}'
+      return post("/api/v1/track", business, body)
     end
-    requests[#requests + 1] = made
+    return wrk.format("GET", "/target", { ["Authorization"] = "Bearer " .. key })
+  end
+  for key in io.lines(file) do
+    keys[#keys + 1] = key
+  end
+  if #keys <= KEPT_MAX then
+    for number, key in ipairs(keys) do
+      requests[number] = make(number, key)
+    end
   end
   -- Threads begin in different places, so that they do not meet at one key.
-  place = number * math.floor(#requests / 2)
+  place = number * math.floor(#keys / 2)
 end
 
 function request()
-  place = place % #requests + 1
-  return requests[place]
+  place = place % #keys + 1
+  return requests[place] or make(place, keys[place])
 end
 
 function done(summary, latency)
