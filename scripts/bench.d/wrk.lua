@@ -1,6 +1,6 @@
--- Rotates over the keys; every request is made once, before the load, unless they are too many. After `--`: what to send (envelope, check, track,
--- plain), the file of the customers' keys, the target's URL and, to track, the file of the business's key. Ends with
--- one line for scripts/bench.
+-- Rotates over the keys; every request is made once, before the load, unless they are too many. After `--`: what to
+-- send (envelope, check, track, plain), the file of the customers' keys, the target's URL and, to track, the file of the
+-- business's key. Ends with one line for scripts/bench.
 local threads = 0
 local keys = {}
 local requests = {}
@@ -30,7 +30,7 @@ function init(args)
     elseif kind == "check" then
       return post("/api/v1/check", key, '{"metric_name":"api_calls"}')
     elseif kind == "track" then
-      local body = '{"customer_id":"customer_' .. place - 1 .. '","metric_name":"api_calls","units":1}'
+      local body = '{"metric_name":"api_calls","units":1,"customer_id":"customer_' .. place - 1 .. '"}'
       return post("/api/v1/track", business, body)
     end
     return wrk.format("GET", "/target", { ["Authorization"] = "Bearer " .. key })
