@@ -57,7 +57,7 @@ load() {
   local calls micros p50_micros p99_micros refused broken
   read -r calls micros p50_micros p99_micros refused broken < <(
     wrk --threads 2 --connections 64 --duration "$4s" --timeout 10s --script scripts/bench.d/wrk.lua "$(url "$1")" -- \
-      "$2" "$folder/$3/keys" "$(url direct)/target" "$folder/$3/business" | sed -n 's/^RESULT //p'
+      "$2" "$folder/$3/keys" "$(url direct)/target" "$folder/$3/business" fresh | sed -n 's/^RESULT //p'
   )
   rate=$((calls * 1000000 / micros)) errors=$((refused + broken))
   p50=$(awk "BEGIN { printf \"%.3f\", $p50_micros / 1000 }") p99=$(awk "BEGIN { printf \"%.3f\", $p99_micros / 1000 }")

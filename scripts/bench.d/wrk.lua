@@ -1,6 +1,6 @@
--- Rotates over the keys; every request is made once, before the load, unless they are too many. After `--`: what to
--- send (envelope, check, track, plain), the file of the customers' keys, the target's URL and, to track, the file of the
--- business's key. Ends with one line for scripts/bench.
+-- Rotates over the keys; every request is made once, before the load. After `--`: what to send (envelope, check, track,
+-- plain), the file of the customers' keys, the target's URL, the file of the business's key (to track), and, for many
+-- keys, the word `fresh`. Ends with one line for scripts/bench.
 local threads = 0
 local keys = {}
 local requests = {}
@@ -12,12 +12,8 @@ function setup(thread)
   threads = threads + 1
 end
 
--- LuaJIT hashes a long string by a few of its bytes, so many requests that differ in the middle would all collide: with
--- many keys each request is put together when it is sent.
-local KEPT_MAX = 10000
-
 function init(args)
-  local kind, file, target, business = args[1], args[2], args[3], args[4]
+  local kind, file, target, business, fresh = args[1], args[2], args[3], args[4], args[5] == "fresh"
   business = business and io.open(business):read("*l")
   local post = function(path, key, body)
     local headers = { ["Authorization"] = "Bearer " .. key, ["Content-Type"] = "application/json" }
@@ -38,7 +34,9 @@ function init(args)
   for key in io.lines(file) do
     keys[#keys + 1] = key
   end
-  if #keys <= KEPT_MAX then
+  -- LuaJIT hashes a long string by a few of its bytes, so many requests that differ in the middle would all collide:
+  -- fresh ones are put together as they are sent.
+  if not fresh then
     for number, key in ipairs(keys) do
       requests[number] = make(number, key)
     end

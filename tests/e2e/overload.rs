@@ -47,12 +47,13 @@ fn alone(address: SocketAddr, seconds: u64, class: Class) -> Tally {
     load(address, seconds, vec![class]).remove(0)
 }
 
-/// What the store can do in a second: while a batch commits, the next one is full.
+/// What the store can do in a second: while a batch commits, the next one is full. A stall of the disk refuses some.
 fn capacity(address: SocketAddr, requests: &[Vec<u8>]) -> u32 {
     let closed = Class { connections_max: 2 * BATCH, ..class(Pace::Closed, 2 * BATCH, requests.to_vec()) };
     let tally = alone(address, 3, closed);
-    assert_eq!(tally.count(200), tally.answers.len(), "{tally}");
+    all_answered(&tally, &[200, 503]);
     let per_second = u32::try_from(tally.count(200) / 3).unwrap();
+    assert!(per_second > 0, "{tally}");
     println!("capacity: {per_second} calls a second");
     per_second
 }

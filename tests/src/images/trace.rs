@@ -29,6 +29,10 @@ const END_BYTES: i64 = 128;
 /// The last words of a process that was killed.
 const KILLED: &[u8] = b"+++ killed by SIGKILL +++";
 
+/// How strace ends the line of a call whose thread is killed within it, or before its result could be read.
+const NO_RESULT: &[u8] = b"= ?";
+const UNKNOWN_RESULT: &[u8] = b"= ? <unavailable>";
+
 /// What a call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
@@ -68,7 +72,7 @@ pub struct Call {
 pub enum Event {
     /// Before the kernel acts.
     Begins(usize),
-    /// After.
+    /// After. A call that a kill cut off has none.
     Ends(usize),
 }
 
@@ -114,13 +118,23 @@ impl Trace {
                 && let Some(call) = parse(&[begun.as_slice(), rest].concat())?
             {
                 self.calls[place] = call;
-                self.events.push(Event::Ends(place));
+                self.end(place, text);
             }
         } else if let Some(call) = parse(text)? {
-            self.events.extend([Event::Begins(self.calls.len()), Event::Ends(self.calls.len())]);
+            let place = self.calls.len();
+            self.events.push(Event::Begins(place));
             self.calls.push(call);
+            self.end(place, text);
         }
         Ok(())
+    }
+
+    /// Notes that a call has ended, but for one without a result: its thread was killed within it, and the kernel may have
+    /// done it, a part of it, or nothing.
+    fn end(&mut self, place: usize, text: &[u8]) {
+        if !text.ends_with(NO_RESULT) && !text.ends_with(UNKNOWN_RESULT) {
+            self.events.push(Event::Ends(place));
+        }
     }
 
     /// The call of an event.
@@ -264,5 +278,27 @@ mod tests {
         assert_eq!(trace.calls[2].data, b"GET / HTTP/1.1\r\n");
         assert_eq!(trace.events[2..6], [Event::Begins(1), Event::Begins(2), Event::Ends(1), Event::Ends(2)]);
         assert!(trace.add(br#"12 pwrite64(3</d/a>, "ab"..., 7, 0) = 7"#, &mut open).is_err());
+    }
+
+    #[test]
+    fn a_call_that_a_kill_cut_off_has_begun_only() {
+        let mut trace = Trace::default();
+        let mut open = HashMap::new();
+        for line in [
+            r#"12 pwrite64(3</d/a>, "one", 3, 0) = 3"#,
+            r#"12 pwrite64(3</d/a>, "two", 3, 3 <unfinished ...>"#,
+            r#"13 pwrite64(4</d/b>, "three", 5, 0) = ?"#,
+            r#"12 <... pwrite64 resumed>)         = ?"#,
+            r#"12 +++ killed by SIGKILL +++"#,
+        ] {
+            trace.add(line.as_bytes(), &mut open).unwrap();
+        }
+        assert_eq!(
+            trace.events,
+            [Event::Begins(0), Event::Ends(0), Event::Begins(1), Event::Begins(2)],
+            "{:?}",
+            trace.calls
+        );
+        assert_eq!(trace.calls[2].data, b"three");
     }
 }

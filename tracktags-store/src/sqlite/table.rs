@@ -35,9 +35,10 @@ impl CounterTable {
         match entries.entry(hash, |entry| groups.is_of(entry, hash, key), |entry| split(entry).hash) {
             Place::Occupied(mut place) => {
                 let entry = place.get_mut();
-                let (names, group) = (entry.len() - split(entry).state.len(), split(entry).group);
-                match entry.split_at_mut_checked(names) {
-                    Some((_, before)) if before.len() == state.len() => before.copy_from_slice(state),
+                let Parts { group, state: before, .. } = split(entry);
+                let names = entry.len() - before.len();
+                match entry.get_mut(names..) {
+                    Some(before) if before.len() == state.len() => before.copy_from_slice(state),
                     _ => *entry = joined(hash, group, key, state),
                 }
             }
