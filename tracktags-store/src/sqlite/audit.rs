@@ -287,14 +287,10 @@ pub(crate) fn sweep(conn: &mut SqliteConnection, secrets: &Secrets) -> Result<bo
         .load(conn)
         .map_err(store_error)?;
     let Some(last) = changes.last().map(|change| change.id) else { return Ok(false) };
-    let explained: Vec<(Option<i64>, Option<i64>)> = audit_logs::table
-        .filter(audit_logs::change_last.gt(position))
-        .filter(audit_logs::change_first.le(last))
-        .select((audit_logs::change_first, audit_logs::change_last))
-        .load(conn)
-        .map_err(store_error)?;
+    let explained = explained(conn, position, last)?;
     let is_explained = |id: i64| {
-        explained.iter().any(|(first, last)| first.is_some_and(|f| f <= id) && last.is_some_and(|l| id <= l))
+        let next = explained.partition_point(|(_, last)| *last < id);
+        explained.get(next).is_some_and(|(first, _)| *first <= id)
     };
     let more = i64::try_from(changes.len()).is_ok_and(|count| count == STEP_ROWS);
     let mut changes = changes.into_iter().filter(|change| !is_explained(change.id)).peekable();
@@ -311,6 +307,19 @@ pub(crate) fn sweep(conn: &mut SqliteConnection, secrets: &Secrets) -> Result<bo
         .execute(conn)
         .map_err(store_error)?;
     Ok(more)
+}
+
+/// The changes between `position` and `last` that rows of the trail stand for already: each row's first and last one, in
+/// order. One writer makes them, so no two rows share any; what comes later is not read.
+fn explained(conn: &mut SqliteConnection, position: i64, last: i64) -> Result<Vec<(i64, i64)>, StoreError> {
+    let spans = audit_logs::table
+        .filter(audit_logs::change_last.gt(position))
+        .order(audit_logs::change_last)
+        .select((audit_logs::change_first.assume_not_null(), audit_logs::change_last.assume_not_null()))
+        .load_iter::<(i64, i64), diesel::connection::DefaultLoadingMode>(conn)
+        .map_err(store_error)?;
+    let not_later = |span: &QueryResult<(i64, i64)>| span.as_ref().map_or(true, |(first, _)| *first <= last);
+    spans.take_while(not_later).collect::<QueryResult<_>>().map_err(store_error)
 }
 
 /// The trail, newest first.

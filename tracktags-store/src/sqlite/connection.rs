@@ -169,18 +169,16 @@ pub(crate) fn begin(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     Each("BEGIN IMMEDIATE").execute(conn).map(drop).map_err(store_error)
 }
 
-/// Looks for damage in the named tables and their indexes.
-pub(crate) fn quick_check(conn: &mut SqliteConnection, tables: &[&str]) -> Result<(), StoreError> {
-    for table in tables {
-        let found = diesel::sql_query("SELECT quick_check AS value FROM pragma_quick_check(?)")
-            .bind::<Text, _>(table)
-            .load::<Word>(conn)
-            .map_err(store_error)?;
-        if let Some(fault) = found.iter().find(|row| row.value != "ok") {
-            return Err(StoreError::Corrupt(format!("{table}: {}", fault.value)));
-        }
+/// Looks for damage in a table and its indexes.
+pub(crate) fn quick_check(conn: &mut SqliteConnection, table: &str) -> Result<(), StoreError> {
+    let found = diesel::sql_query("SELECT quick_check AS value FROM pragma_quick_check(?)")
+        .bind::<Text, _>(table)
+        .load::<Word>(conn)
+        .map_err(store_error)?;
+    match found.iter().find(|row| row.value != "ok") {
+        Some(fault) => Err(StoreError::Corrupt(format!("{table}: {}", fault.value))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Commits. Full or busy before the commit is a known roll-back; of anything else nobody knows yet.
@@ -207,10 +205,13 @@ struct Checkpoint {
     log: i32,
 }
 
-/// A checkpoint of the write-ahead log that waits for nobody. Says how many bytes of the log are in use.
-pub(crate) fn checkpoint_passive(conn: &mut SqliteConnection) -> Result<u64, StoreError> {
+/// A checkpoint of the write-ahead log that waits for nobody. Says how many bytes of the log are in use; nothing where
+/// another connection is at one.
+pub(crate) fn checkpoint_passive(conn: &mut SqliteConnection) -> Result<Option<u64>, StoreError> {
     let done = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result::<Checkpoint>(conn);
-    done.map(|row| u64::try_from(row.log).unwrap_or(0).saturating_mul(FRAME_BYTES)).map_err(store_error)
+    let in_use =
+        |row: Checkpoint| u64::try_from(row.log).ok().map(|frames| frames.saturating_mul(FRAME_BYTES));
+    done.map(|row| if row.busy == 0 { in_use(row) } else { None }).map_err(store_error)
 }
 
 /// A checkpoint that empties the write-ahead log; whether nobody held it up.

@@ -2,8 +2,9 @@
 //! batches. Also the ledger's retention, and the start from folds plus tail.
 //!
 //! A pass covers the batches up to the one it began after. It goes in key order and notes with each chunk how far it
-//! came, so one that was cut short is taken up at the next start without counting twice. Chunks are not synced by themselves: the
-//! ledger is the truth, and the next batch's sync covers them.
+//! came, so one that was cut short is taken up at the next start without counting twice. Chunks are not synced by
+//! themselves: the ledger is the truth, and the next batch's sync covers them. A pass over many counters is spread over
+//! most of the time until the next one, so that it holds up no batch for long and the write-ahead log grows evenly.
 
 use super::connection;
 use super::live::{Live, Unfolded, UnfoldedMap};
@@ -20,8 +21,11 @@ use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
 use tracktags_core::usage::{Counter, CounterKey, CounterMap, Entry};
 
-/// Counters folded in one transaction.
-const CHUNK: usize = 256;
+/// Counters folded in one transaction: at least so many, and up to so many where a pass is late.
+const CHUNK: usize = 64;
+const CHUNK_MAX: usize = 1_024;
+/// The part of the time between two passes that one is spread over.
+const SPREAD: f64 = 0.75;
 /// Ledger rows removed in one transaction.
 const PRUNE_CHUNK: i64 = 512;
 /// Ledger rows read at once at start.
@@ -47,6 +51,8 @@ pub(super) struct Folding {
     /// Everything up to this batch is folded.
     folded_to: i64,
     last_pass: Instant,
+    /// Over how long a pass is spread.
+    spread: Duration,
     last_prune: Instant,
     last_measure: Option<Instant>,
     too_large: bool,
@@ -68,22 +74,45 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks whether a pass is sorted.
 const SORTING_PAUSE: Duration = Duration::from_millis(1);
 
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "shares of a pass"
+)]
 impl Folding {
-    /// How long the writer may sleep when nothing else waits: not at all while there is something to write.
-    pub(super) fn pause(&self, idle: Duration) -> Duration {
-        match self.stage {
+    /// How long the writer may sleep when nothing else waits: until a chunk is due.
+    pub(super) fn pause(&self, idle: Duration, now: Instant) -> Duration {
+        match &self.stage {
             _ if self.blocked_until.is_some() => idle,
             Stage::Idle => idle,
             Stage::Sorting(..) => SORTING_PAUSE,
-            Stage::Writing(..) => Duration::ZERO,
+            Stage::Writing(pass, done, _) => self.until_due(pass, *done, now).min(idle),
         }
     }
 
-    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, now: Instant) -> Self {
+    /// How long until the next chunk of a pass is due.
+    fn until_due(&self, pass: &Sorted, done: usize, now: Instant) -> Duration {
+        let share = done as f64 / pass.len().max(1) as f64;
+        self.spread.mul_f64(share).saturating_sub(now.duration_since(self.last_pass))
+    }
+
+    /// How many counters of a pass are due: none before their time.
+    fn due(&self, pass: &Sorted, done: usize, now: Instant) -> usize {
+        if !self.until_due(pass, done, now).is_zero() {
+            return 0;
+        }
+        let share = now.duration_since(self.last_pass).as_secs_f64() / self.spread.as_secs_f64();
+        let until_now = pass.len() as f64 * share;
+        (until_now as usize).saturating_sub(done).clamp(CHUNK, CHUNK_MAX)
+    }
+
+    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, fold_every: Duration, now: Instant) -> Self {
         Self {
             stage: Stage::Idle,
             folded_to,
             last_pass: now,
+            spread: fold_every.mul_f64(SPREAD),
             last_prune: now,
             last_measure: None,
             too_large: false,
@@ -124,12 +153,26 @@ impl Writer {
                 }
                 Ok(())
             }
-            Stage::Writing(pass, done, to) => self.write_chunk(pass, done, to),
+            Stage::Writing(pass, done, to) => match self.due(&pass, done) {
+                0 => {
+                    self.folding.stage = Stage::Writing(pass, done, to);
+                    Ok(())
+                }
+                count => self.write_chunk(pass, done, count, to),
+            },
         };
         if let Err(error) = step.and_then(|()| self.prune_when_due()) {
             tracing::warn!(%error, "a fold waits");
             self.folding.blocked_until = self.instant().checked_add(RETRY_EVERY);
         }
+    }
+
+    /// How many counters of a pass are due; as many as may be where too much waits for the next one.
+    fn due(&self, pass: &Sorted, done: usize) -> usize {
+        if self.live.unfolded_entries() > self.limits.ledger_tail_entries_max {
+            return CHUNK_MAX;
+        }
+        self.folding.due(pass, done, self.instant())
     }
 
     /// Everything, at once: before the store closes.
@@ -147,9 +190,9 @@ impl Writer {
     }
 
     fn write_all(&mut self, pass: Sorted, done: usize, to: i64) -> Result<(), StoreError> {
-        self.write_chunk(pass, done, to)?;
+        self.write_chunk(pass, done, CHUNK_MAX, to)?;
         while let Stage::Writing(pass, done, to) = std::mem::replace(&mut self.folding.stage, Stage::Idle) {
-            self.write_chunk(pass, done, to)?;
+            self.write_chunk(pass, done, CHUNK_MAX, to)?;
         }
         Ok(())
     }
@@ -177,8 +220,8 @@ impl Writer {
         Ok(())
     }
 
-    fn write_chunk(&mut self, pass: Sorted, done: usize, to: i64) -> Result<(), StoreError> {
-        let end = done.saturating_add(CHUNK).min(pass.len());
+    fn write_chunk(&mut self, pass: Sorted, done: usize, count: usize, to: i64) -> Result<(), StoreError> {
+        let end = done.saturating_add(count).min(pass.len());
         let result = self.in_unsynced_transaction(|writer| {
             for (key, unfolded) in pass.get(done..end).unwrap_or_default() {
                 usage::fold(&mut writer.conn, key, unfolded)?;
@@ -326,7 +369,10 @@ impl Chains {
     }
 
     fn check(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
-        for (key, (first, _)) in self.0 {
+        // In key order, so that each page is read once.
+        let mut chains: Vec<_> = self.0.into_iter().collect();
+        chains.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        for (key, (first, _)) in chains {
             let folded = usage::counter_row(conn, &key)?.map(|row| unpack_counter(&row)).transpose();
             if folded.map_err(corrupt)?.map_or(0, |counter| counter.entry) + 1 != first {
                 return Err(torn());

@@ -20,6 +20,7 @@ mod batch;
 mod billing;
 mod changes;
 mod connection;
+mod damage;
 mod define;
 pub(crate) mod doctor;
 mod error;
@@ -56,28 +57,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tracktags_core::audit::{Author, Event};
 use tracktags_core::batch::CutCache;
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
 use tracktags_core::versions::VersionTable;
-
-/// What is looked through for damage at start; the ledger's runs behind it.
-const CHECKED_TABLES: &[&str] = &[
-    "businesses",
-    "business_keys",
-    "customers",
-    "customer_keys",
-    "plans",
-    "plan_limits",
-    "metrics",
-    "config_versions",
-    "config_changes",
-    "audit_logs",
-    "counters",
-    "usage_history",
-    "ledger_position",
-];
 
 /// The threads behind an open store.
 pub(crate) struct Engine {
@@ -135,6 +120,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let (sorter, passes) = channel();
     let data_version = connection::data_version(&mut conn).map_err(to_open_error)?;
     let now = instant();
+    let fold_every = Duration::from_millis(options.limits.fold_every_ms);
     let wal_in_use = Arc::new(AtomicU64::new(0));
     let uses = Arc::new(KeyUses::default());
     let meters = Meters::default();
@@ -154,7 +140,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         holds: Arc::clone(&holds),
         queue: Arc::clone(&queue),
         packed: Vec::new(),
-        folding: fold::Folding::new(sorter, position.folded_to, now),
+        folding: fold::Folding::new(sorter, position.folded_to, fold_every, now),
         condition: Arc::clone(&condition),
         wal_in_use: Arc::clone(&wal_in_use),
         uses: Arc::clone(&uses),
@@ -215,8 +201,7 @@ fn prepared(
     drop(migrate::run(&mut conn)?);
     let deployment = migrate::identify_database(&mut conn, secrets)?;
     let position = usage::position(&mut conn).map_err(to_open_error)?;
-    connection::quick_check(&mut conn, CHECKED_TABLES).map_err(to_open_error)?;
-    usage::check_counters(&mut conn).map_err(to_open_error)?;
+    damage::look(path).map_err(to_open_error)?;
     if !position.clean_stop {
         after_unclean_stop(&mut conn, secrets, options.clock.now()).map_err(to_open_error)?;
     }

@@ -145,7 +145,8 @@ impl Writer {
                 }
                 Taking::Nothing => {
                     // While the store fails there is nothing to fold, whatever waits.
-                    let pause = if self.store_failed { IDLE } else { self.folding.pause(IDLE) };
+                    let pause =
+                        if self.store_failed { IDLE } else { self.folding.pause(IDLE, self.instant()) };
                     if !pause.is_zero() {
                         self.queue.park(pause);
                     }
@@ -223,7 +224,9 @@ impl Writer {
     pub(super) fn checkpoint(&mut self) {
         match connection::checkpoint_passive(&mut self.conn) {
             // The next commit begins the log anew; the side thread measures again.
-            Ok(_) => self.wal_in_use.store(0, Ordering::Relaxed),
+            Ok(Some(_)) => self.wal_in_use.store(0, Ordering::Relaxed),
+            // The side thread is at it: the rest is done when it has ended.
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a checkpoint failed"),
         }
     }
@@ -292,7 +295,7 @@ impl Writer {
         self.set_alert(Alert::Store, Some("a commit's result is not known".to_owned()));
         let conn = connection::open_writer(&self.path, self.durability, self.limits.wal_bytes_kept());
         self.conn = conn.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        connection::quick_check(&mut self.conn, super::CHECKED_TABLES)?;
+        super::damage::look(&self.path)?;
         if !connection::checkpoint_truncate(&mut self.conn)? {
             return Err(StoreError::Unavailable(
                 "a reader holds up the checkpoint of the write-ahead log".into(),
