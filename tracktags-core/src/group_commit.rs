@@ -114,10 +114,32 @@ pub enum Fate {
     Unknown,
 }
 
+/// A lock that was not got.
+#[derive(Debug)]
+pub enum LockFault {
+    /// Somebody holds what the work at these places needs, and only that: the rest need not wait for it.
+    Blocked(Vec<usize>),
+    /// Anything else.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for LockFault {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// What a store does for a batch. Each step is one thing done to it; their order is [`run`]'s.
 pub trait Steps {
     /// What waits.
     type Work: Work;
+
+    /// Whether a batch is decided before the lock is taken, and once more only if something moved. So where the lock
+    /// keeps everybody out, and what is read cannot change meanwhile but by those whom [`others_committed`] sees; not
+    /// where it is the lock that makes what is read one's own.
+    ///
+    /// [`others_committed`]: Self::others_committed
+    const DECIDES_AHEAD: bool;
 
     /// Reads the clock that counts for this store.
     fn clock(&mut self) -> impl Future<Output = Result<Timestamp, StoreError>>;
@@ -134,7 +156,10 @@ pub trait Steps {
     fn others_committed(&mut self) -> impl Future<Output = Result<bool, StoreError>>;
 
     /// Begins the transaction: from here to its end nobody else commits what this batch reads.
-    fn lock(&mut self) -> impl Future<Output = Result<(), StoreError>>;
+    fn lock(&mut self, waiting: &[Self::Work]) -> impl Future<Output = Result<(), LockFault>>;
+
+    /// Takes work aside that waits for what somebody holds, so that it holds up nobody else.
+    fn set_aside(&mut self, blocked: Vec<Self::Work>);
 
     /// Appends the entries as one row, which is the batch's marker.
     fn write(
@@ -190,8 +215,8 @@ enum Ending {
 }
 
 /// Does a batch and answers it. Membership is closed: what arrives from here on waits for the next one.
-pub async fn run<S: Steps>(steps: &mut S, waiting: Vec<S::Work>) {
-    match transact(steps, &waiting).await {
+pub async fn run<S: Steps>(steps: &mut S, mut waiting: Vec<S::Work>) {
+    match transact(steps, &mut waiting).await {
         Ok(Ending::Done(decided)) => {
             steps.publish(&decided);
             for (one, outcome) in waiting.iter().zip(&decided.outcomes) {
@@ -205,28 +230,23 @@ pub async fn run<S: Steps>(steps: &mut S, waiting: Vec<S::Work>) {
     }
 }
 
-async fn transact<S: Steps>(steps: &mut S, waiting: &[S::Work]) -> Result<Ending, StoreError> {
-    let now = steps.clock().await?;
-    let mut decided = steps.decide(waiting, now).await?;
-    // Where nothing is written nothing is locked: others are looked for now, after membership closed.
-    if decided.entries().is_empty() && steps.others_committed().await? {
-        let now = steps.clock().await?;
-        decided = steps.decide(waiting, now).await?;
-    }
-    if decided.entries().is_empty() {
-        return Ok(Ending::Done(decided));
-    }
-    steps.lock().await?;
-    match under_lock(steps, waiting, &mut decided).await {
-        Ok(true) => {}
-        Ok(false) => {
-            steps.roll_back().await;
-            return Ok(Ending::Done(decided));
-        }
+async fn transact<S: Steps>(steps: &mut S, waiting: &mut Vec<S::Work>) -> Result<Ending, StoreError> {
+    let ahead = if S::DECIDES_AHEAD { Some(decide_ahead(steps, waiting).await?) } else { None };
+    let ahead = match ahead {
+        Some(decided) if decided.entries().is_empty() => return Ok(Ending::Done(decided)),
+        ahead => ahead,
+    };
+    lock(steps, waiting).await?;
+    let decided = match under_lock(steps, waiting, ahead).await {
+        Ok(decided) => decided,
         Err(error) => {
             steps.roll_back().await;
             return Err(error);
         }
+    };
+    if decided.entries().is_empty() {
+        steps.roll_back().await;
+        return Ok(Ending::Done(decided));
     }
     match steps.commit().await {
         Ok(()) => Ok(Ending::Done(decided)),
@@ -238,22 +258,50 @@ async fn transact<S: Steps>(steps: &mut S, waiting: &[S::Work]) -> Result<Ending
     }
 }
 
-/// Decides again if others committed or the clock moved, then writes. `false`: nothing is left to write.
+async fn decide_ahead<S: Steps>(steps: &mut S, waiting: &[S::Work]) -> Result<Decided, StoreError> {
+    let now = steps.clock().await?;
+    let decided = steps.decide(waiting, now).await?;
+    // Where nothing is written nothing is locked: others are looked for now, after membership closed.
+    if decided.entries().is_empty() && steps.others_committed().await? {
+        let now = steps.clock().await?;
+        return steps.decide(waiting, now).await;
+    }
+    Ok(decided)
+}
+
+/// Locks what the batch needs; what waits for somebody is taken out of it. Each round leaves less, so it ends.
+async fn lock<S: Steps>(steps: &mut S, waiting: &mut Vec<S::Work>) -> Result<(), StoreError> {
+    loop {
+        let Err(fault) = steps.lock(waiting).await else { return Ok(()) };
+        steps.roll_back().await;
+        let blocked = match fault {
+            LockFault::Blocked(places) if !places.is_empty() => places,
+            LockFault::Blocked(_) => return Err(StoreError::Unavailable("a lock was not got".into())),
+            LockFault::Failed(error) => return Err(error),
+        };
+        let mut place = 0..;
+        let is_blocked = |_: &mut S::Work| place.next().is_some_and(|place| blocked.contains(&place));
+        let aside: Vec<S::Work> = waiting.extract_if(.., is_blocked).collect();
+        steps.set_aside(aside);
+    }
+}
+
+/// Decides, or decides again if others committed or the clock moved, then writes what there is to write.
 async fn under_lock<S: Steps>(
     steps: &mut S,
     waiting: &[S::Work],
-    decided: &mut Decided,
-) -> Result<bool, StoreError> {
+    ahead: Option<Decided>,
+) -> Result<Decided, StoreError> {
     let moved = steps.others_committed().await?;
     let now = steps.clock().await?;
-    if moved || !decided.batch.holds_at(now) {
-        *decided = steps.decide(waiting, now).await?;
-        if decided.entries().is_empty() {
-            return Ok(false);
-        }
+    let decided = match ahead {
+        Some(decided) if !moved && decided.batch.holds_at(now) => decided,
+        _ => steps.decide(waiting, now).await?,
+    };
+    if !decided.entries().is_empty() {
+        steps.write(waiting, &decided).await?;
     }
-    steps.write(waiting, decided).await?;
-    Ok(true)
+    Ok(decided)
 }
 
 /// A known roll-back: demands are told, settlements wait for the store.

@@ -9,6 +9,7 @@
 
 use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -389,8 +390,40 @@ pub struct Admission {
 
 /// What callers share with the engine.
 pub(crate) struct Links {
-    pub(crate) queue: Arc<Queue>,
+    /// A queue for each lane of the engine. All that one account asks for goes through one of them, in order.
+    lanes: Box<[Arc<Queue>]>,
     holds: Arc<Holds>,
+    hasher: RandomState,
+}
+
+impl Links {
+    /// The lane of an operation's account.
+    pub(crate) fn lane(&self, operation: &Operation) -> usize {
+        if let [_only] = &*self.lanes {
+            return 0;
+        }
+        let hash = self.hasher.hash_one(&operation.terms().account);
+        usize::try_from(hash).unwrap_or_default().checked_rem(self.lanes.len()).unwrap_or_default()
+    }
+
+    /// Whether both lead to the same queues.
+    pub(crate) fn is_of_one_engine_with(&self, other: &Self) -> bool {
+        self.lanes.iter().zip(&other.lanes).all(|(mine, theirs)| Arc::ptr_eq(mine, theirs))
+    }
+
+    /// Queues operations, those of each lane next to each other. All of them are this engine's.
+    pub(crate) fn push_each(&self, mut operations: Vec<Waiting>) {
+        if let [only] = &*self.lanes {
+            return only.push_each(operations);
+        }
+        for (lane, queue) in self.lanes.iter().enumerate() {
+            let of_lane: Vec<_> =
+                operations.extract_if(.., |one| self.lane(&one.operation) == lane).collect();
+            if !of_lane.is_empty() {
+                queue.push_each(of_lane);
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Admission {
@@ -400,14 +433,15 @@ impl std::fmt::Debug for Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(queue: Arc<Queue>, holds: Arc<Holds>) -> Self {
-        Self { links: Arc::new(Links { queue, holds }) }
+    pub(crate) fn new(lanes: Box<[Arc<Queue>]>, holds: Arc<Holds>) -> Self {
+        Self { links: Arc::new(Links { lanes, holds, hasher: RandomState::default() }) }
     }
 
     /// A handle with a count of references of its own: threads that share one count get in each other's way.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self::new(Arc::clone(&self.links.queue), Arc::clone(&self.links.holds))
+        let Links { lanes, holds, hasher } = &*self.links;
+        Self { links: Arc::new(Links { lanes: lanes.clone(), holds: Arc::clone(holds), hasher: hasher.clone() }) }
     }
 
     /// Takes the demand's units from every limit that applies, all or none. Durable on return. Keeps
@@ -472,7 +506,7 @@ impl Admission {
     /// Operations that wait for a batch.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        lock(&self.links.queue.inner).waiting.len()
+        self.links.lanes.iter().map(|queue| lock(&queue.inner).waiting.len()).sum()
     }
 
     /// Calls and units open on this node.
@@ -504,7 +538,7 @@ impl Admission {
         if let Some(first) = waiting.first_mut() {
             first.noted = noted;
         }
-        self.links.queue.push_each(waiting);
+        self.links.push_each(waiting);
         answers
     }
 }

@@ -46,16 +46,16 @@ impl Mailbox {
         }
     }
 
-    /// Queues what was taken along: each run of operations for one queue at once.
+    /// Queues what was taken along: each run of operations for one engine at once.
     fn send_off(&self) {
         let leaving = std::mem::take(&mut *self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
         let mut leaving = leaving.into_iter().peekable();
         while let Some((links, first)) = leaving.next() {
             let mut together = vec![first];
-            while let Some((_, one)) = leaving.next_if(|(other, _)| Arc::ptr_eq(&other.queue, &links.queue)) {
+            while let Some((_, one)) = leaving.next_if(|(other, _)| other.is_of_one_engine_with(&links)) {
                 together.push(one);
             }
-            links.queue.push_each(together);
+            links.push_each(together);
         }
     }
 
@@ -90,7 +90,7 @@ pub(crate) fn submit(links: &Arc<Links>, waiting: Waiting) {
             let mailbox = Arc::clone(mailbox);
             mailbox.take_along(links, waiting);
         }
-        _ => links.queue.push_each(vec![waiting]),
+        _ => links.push_each(vec![waiting]),
     }
 }
 

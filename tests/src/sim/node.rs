@@ -165,6 +165,7 @@ impl Node {
 
 impl Steps for Node {
     type Work = Op;
+    const DECIDES_AHEAD: bool = true;
 
     async fn clock(&mut self) -> Result<Timestamp, StoreError> {
         let clock = self.step("reads the clock").await.clock;
@@ -205,7 +206,7 @@ impl Steps for Node {
         Ok(true)
     }
 
-    async fn lock(&mut self) -> Result<(), StoreError> {
+    async fn lock(&mut self, _waiting: &[Self::Work]) -> Result<(), LockFault> {
         for _ in 0..LOCK_TRIES {
             let mut world = self.step("locks").await;
             if world.fails(2) {
@@ -215,7 +216,11 @@ impl Steps for Node {
                 return Ok(());
             }
         }
-        Err(StoreError::Unavailable("the store is locked".into()))
+        Err(StoreError::Unavailable("the store is locked".into()).into())
+    }
+
+    fn set_aside(&mut self, blocked: Vec<Self::Work>) {
+        assert!(blocked.is_empty(), "one lock for all");
     }
 
     async fn write(&mut self, waiting: &[Op], decided: &Decided) -> Result<(), StoreError> {

@@ -1,11 +1,11 @@
 //! ⑤ The batch on SQLite: what the writer does in each step of [`group_commit`], whose order is binding
 //! (docs/RELIABILITY.md, "The batch"). Steps block, as everything on the writer's thread does.
 
-use super::audit;
-use super::changes::Source;
 use super::connection::{self, data_version};
 use super::live::Running;
+use super::tables::audit;
 use super::usage::{self, LedgerRow};
+use super::versions::Source;
 use super::writer::{RETRY_WAIT, UNKNOWN_WAIT, Writer};
 use crate::admission::{Answer, Waiting};
 use crate::ledger::{Packed, pack_entries};
@@ -17,7 +17,7 @@ use tracktags_core::audit::Event;
 use tracktags_core::batch::Outcome;
 use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
-use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, Steps, Work};
+use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, LockFault, Steps, Work};
 use tracktags_core::limits::Terms;
 use tracktags_core::time::Timestamp;
 use tracktags_core::usage::{CounterKey, Taken};
@@ -87,6 +87,7 @@ impl Writer {
 
 impl Steps for Writer {
     type Work = Waiting;
+    const DECIDES_AHEAD: bool = true;
 
     async fn clock(&mut self) -> Result<Timestamp, StoreError> {
         Ok(self.now())
@@ -102,10 +103,15 @@ impl Steps for Writer {
         self.note_outside_commits()
     }
 
-    async fn lock(&mut self) -> Result<(), StoreError> {
+    async fn lock(&mut self, _waiting: &[Waiting]) -> Result<(), LockFault> {
         self.begin()?;
         self.locked = Some(self.instant());
         Ok(())
+    }
+
+    fn set_aside(&mut self, blocked: Vec<Waiting>) {
+        // One lock for all: nothing is blocked by itself. What would be is done with the next batch.
+        self.queue.put_back(blocked);
     }
 
     async fn write(&mut self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {

@@ -7,10 +7,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Text};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 use tracktags_core::error::StoreError;
 use tracktags_core::group_commit::CommitFault;
+use tracktags_core::time::Timestamp;
+use tracktags_core::traits::Clock;
 
 /// How long a statement of ours waits for the lock of another writer.
 const BUSY_MS: u32 = 1_000;
@@ -241,24 +244,45 @@ pub(crate) fn ledger_bytes(conn: &mut SqliteConnection) -> Result<i64, StoreErro
     diesel::sql_query(LEDGER_BYTES).get_result::<BigNumber>(conn).map(|row| row.value).map_err(store_error)
 }
 
-type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
+/// A connection that cannot write, and the clock that what is read on it goes by.
+pub(crate) struct Reader {
+    conn: SqliteConnection,
+    clock: Arc<dyn Clock>,
+}
 
-/// A few threads with a read-only connection each.
+impl Reader {
+    pub(crate) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Ok(Self { conn: open_reader(path)?, clock })
+    }
+
+    /// Reads in one snapshot, at the clock's now.
+    pub(crate) fn read<T>(
+        &mut self,
+        read: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let now = self.clock.now();
+        in_snapshot(&mut self.conn, |conn| read(conn, now))
+    }
+}
+
+type Read = Box<dyn FnOnce(&mut Reader) + Send>;
+
+/// A few threads with a reader each.
 pub(crate) struct Readers {
     lanes: Vec<SyncSender<Read>>,
     next: std::sync::atomic::AtomicUsize,
 }
 
 impl Readers {
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Self, OpenError> {
         let mut lanes = Vec::new();
         for place in 0..READERS {
-            let mut conn = open_reader(path)?;
+            let mut reader = Reader::open(path, Arc::clone(clock))?;
             let (lane, reads) = sync_channel::<Read>(READS_WAITING_MAX);
             let thread = std::thread::Builder::new().name(format!("tracktags-read-{place}"));
             let run = move || {
                 while let Ok(read) = reads.recv() {
-                    read(&mut conn);
+                    read(&mut reader);
                 }
             };
             // Ends by itself when the store, which holds the other end, is dropped.
@@ -268,14 +292,14 @@ impl Readers {
         Ok(Self { lanes, next: std::sync::atomic::AtomicUsize::new(0) })
     }
 
-    /// Runs `read` in one snapshot on one of the connections.
+    /// Runs `read` in one snapshot on one of them.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&mut SqliteConnection, Timestamp) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        let job: Read = Box::new(move |conn| {
-            let _gone = sender.send(in_snapshot(conn, read));
+        let job: Read = Box::new(move |reader| {
+            let _gone = sender.send(reader.read(read));
         });
         let place = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % self.lanes.len().max(1);
         let lane = self.lanes.get(place).ok_or(StoreError::Busy { queue: "read" })?;

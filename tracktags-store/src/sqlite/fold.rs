@@ -285,13 +285,13 @@ impl Writer {
         let ledger_seconds = self.limits.ledger_retention_seconds;
         self.in_unsynced_transaction(|writer| {
             let pruned = usage::prune(&mut writer.conn, folded_to, before, PRUNE_CHUNK)?;
-            super::keys::note_uses(&mut writer.conn, &writer.uses.take(USES_CHUNK))?;
+            super::tables::keys::note_uses(&mut writer.conn, &writer.uses.take(USES_CHUNK))?;
             // What SQL changed is written down before it is forgotten.
-            if !super::audit::sweep(&mut writer.conn, &writer.secrets)? {
-                super::changes::prune_changes(&mut writer.conn, now)?;
+            if !super::trail::sweep(&mut writer.conn, &writer.secrets)? {
+                super::tables::changes::prune_changes(&mut writer.conn, now)?;
             }
             if i64::try_from(pruned).is_ok_and(|pruned| pruned < PRUNE_CHUNK) {
-                super::purge::purge_a_little(&mut writer.conn, &writer.secrets, now, ledger_seconds)?;
+                super::tables::purge::purge_a_little(&mut writer.conn, &writer.secrets, now, ledger_seconds)?;
             }
             Ok(())
         })

@@ -9,41 +9,33 @@
 //! | `fold` | ledger → counters and history, retention, start |
 //! | `side` | the thread that checkpoints and sorts |
 //! | `usage` | rows of usage |
-//! | `keys`, `accounts`, `billing`, `limits`, `metrics`, `define`, `terms`, `changes` | rows of configuration |
-//! | `audit` | the trail of changes |
-//! | `identify` | look-ups of keys this node does not know, gathered and paced |
+//! | `tables` | rows of configuration, and the store's traits |
+//! | `schema`, `dialect`, `time`, `error`, `trail`, `access` | what those rows need of this engine |
+//! | `versions` | versions and changes, asked for by a batch |
 //! | `verify` | the books, checked |
 
-mod accounts;
-mod audit;
+mod access;
 mod batch;
-mod billing;
-mod changes;
 mod connection;
 mod damage;
-mod define;
+mod dialect;
 pub(crate) mod doctor;
 mod error;
 mod fold;
-mod history;
-mod identify;
-mod keys;
-mod limits;
 mod live;
-mod metrics;
 mod migrate;
-mod purge;
-mod rotate;
-mod rows;
 mod schema;
 mod side;
-mod store;
 mod table;
-mod terms;
+#[path = "../tables/mod.rs"]
+mod tables;
 #[cfg(test)]
 mod testing;
+mod time;
+mod trail;
 mod usage;
 pub(crate) mod verify;
+mod versions;
 mod writer;
 
 use crate::admission::{Admission, Holds, Queue};
@@ -62,6 +54,7 @@ use tracktags_core::audit::{Author, Event};
 use tracktags_core::batch::CutCache;
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
+use tracktags_core::traits::{Clock, Store};
 use tracktags_core::versions::VersionTable;
 
 /// The threads behind an open store.
@@ -159,11 +152,10 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
     queue.attach(thread.thread().clone());
-    let admission = Admission::new(Arc::clone(&queue), holds);
-    let store: Arc<dyn tracktags_core::traits::Store> = Arc::new(store::SqliteStore {
-        jobs,
-        readers: connection::Readers::open(path)?,
-        identify: identify::Lane::start(path, secrets.clone(), meters.clone())?,
+    let admission = Admission::new([Arc::clone(&queue)].into(), holds);
+    let store: Arc<dyn Store> = Arc::new(tables::store::EngineStore {
+        access: access::Access { jobs, readers: connection::Readers::open(path, &options.clock)? },
+        identify: identify_lane(path, &options.clock, secrets.clone(), meters.clone())?,
         caches: Caches::new(options.limits.cache_entries_max, uses),
         secrets: secrets.clone(),
         clock: options.clock,
@@ -179,6 +171,19 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         meters,
         engine: Engine { queue, condition, wal_in_use, writer: Some(thread), side },
     })
+}
+
+/// The lane that looks unknown keys up, on a reader of its own.
+fn identify_lane(
+    path: &Path,
+    clock: &Arc<dyn Clock>,
+    secrets: Secrets,
+    meters: Meters,
+) -> Result<tables::identify::Lane, OpenError> {
+    let reader = connection::Reader::open(path, Arc::clone(clock))?;
+    let (lane, look) = tables::identify::lane(reader, secrets, meters);
+    spawn("tracktags-identify", path, look)?;
+    Ok(lane)
 }
 
 /// Brings a schema up to date, and names the steps.
@@ -225,7 +230,7 @@ fn after_unclean_stop(
         resource_id: last.boot,
         after: Some(open.to_string()),
     };
-    audit::note_event(conn, secrets, now, &Author::server(), &event, None)
+    tables::audit::note_event(conn, secrets, now, &Author::server(), &event, None)
 }
 
 pub(super) fn to_open_error(error: StoreError) -> OpenError {

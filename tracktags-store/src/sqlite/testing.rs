@@ -1,6 +1,7 @@
 //! A database for tests of the configuration: two businesses, `b1` with customers `c1` and `c2`, `b2` with `c1`.
 
-use super::changes;
+use super::tables::changes;
+use super::versions;
 use crate::secrets::{MasterKey, Secrets};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -96,7 +97,7 @@ pub(crate) fn changed(
     let before = ["b1", "b2"].map(|id| changes::version(conn, &business(id)).unwrap());
     act(conn);
     let mut of = |id: &str, before: i64| {
-        let since = changes::since(conn, &business(id), before).unwrap();
+        let since = versions::since(conn, &business(id), before).unwrap();
         assert!(!since.pruned);
         let name = |customer: Option<CustomerId>| customer.map_or("*".to_owned(), |id| id.to_string());
         let mut whom: Vec<_> = since.rows.into_iter().map(|(_, customer)| name(customer)).collect();

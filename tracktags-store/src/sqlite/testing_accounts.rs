@@ -1,7 +1,7 @@
 //! Businesses, settings and customers.
 
 use super::*;
-use crate::sqlite::{accounts, limits};
+use crate::sqlite::tables::{accounts, customers, plans};
 use tracktags_core::accounts::{Enforcement, TargetChoice};
 use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::traits::{
@@ -23,7 +23,7 @@ fn missing<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Entity {
 fn plan(conn: &mut SqliteConnection, name: &str, price: Option<&str>) -> String {
     let stripe_price_id = price.map_or(Change::Keep, |price| Change::Set(price.to_owned()));
     let fields = PlanFields { plan_name: Some(name.into()), stripe_price_id, is_free: None };
-    limits::create_plan(conn, day(1), &business("b1"), fields).unwrap().id
+    plans::create_plan(conn, day(1), &business("b1"), fields).unwrap().id
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_customer_keeps_what_it_is_given() {
         billing_anchor_day: Change::Set(31),
         ..CustomerFields::default()
     };
-    let made = accounts::create_customer(conn, day(1), &b1, &id, fields.clone()).unwrap();
+    let made = customers::create_customer(conn, day(1), &b1, &id, fields.clone()).unwrap();
     assert_eq!(made.plan_id.as_deref(), Some(&*pro), "a price sets its plan");
     assert_eq!((made.subscription_ends_at, made.billing_anchor_day), (Some(day(5)), Some(31)));
     assert_eq!((made.metadata.as_str(), made.created_at, made.updated_at), ("{}", day(1), day(1)));
-    let again = accounts::create_customer(conn, day(1), &b1, &id, fields);
+    let again = customers::create_customer(conn, day(1), &b1, &id, fields);
     assert!(matches!(again, Err(StoreError::Conflict { conflict: Conflict::CustomerExists, .. })));
     let change = CustomerFields {
         plan_id: Change::Set(String::new()),
@@ -103,19 +103,19 @@ fn a_customer_keeps_what_it_is_given() {
         stripe_price_id: Change::Set("price_unknown".into()),
         ..CustomerFields::default()
     };
-    let changed = accounts::update_customer(conn, day(1), &b1, &id, change).unwrap();
+    let changed = customers::update_customer(conn, day(1), &b1, &id, change).unwrap();
     assert_eq!((changed.plan_id, changed.subscription_ends_at), (None, None));
     assert_eq!((changed.customer_name.as_deref(), &*changed.metadata), (Some("Ada"), "{\"a\":1}"));
     assert!(changed.updated_at > day(1));
     let change = CustomerFields { plan_id: Change::Set("no_such".into()), ..CustomerFields::default() };
-    assert_eq!(missing(accounts::update_customer(conn, day(1), &b1, &id, change)), Entity::Plan);
+    assert_eq!(missing(customers::update_customer(conn, day(1), &b1, &id, change)), Entity::Plan);
     let none = CustomerFields::default();
     assert_eq!(
-        missing(accounts::update_customer(conn, day(1), &b1, &customer("c9"), none.clone())),
+        missing(customers::update_customer(conn, day(1), &b1, &customer("c9"), none.clone())),
         Entity::Customer
     );
     assert_eq!(
-        missing(accounts::update_customer(conn, day(1), &business("b2"), &id, none)),
+        missing(customers::update_customer(conn, day(1), &business("b2"), &id, none)),
         Entity::Customer
     );
 }
@@ -125,11 +125,11 @@ fn a_deleted_customer_is_gone_and_comes_back_empty() {
     let conn = &mut two_businesses();
     let (b1, c1) = (business("b1"), customer("c1"));
     let named = CustomerFields { customer_name: Change::Set("Ada".into()), ..CustomerFields::default() };
-    accounts::update_customer(conn, day(1), &b1, &c1, named).unwrap();
-    accounts::delete_customer(conn, day(2), &b1, &c1).unwrap();
-    assert_eq!(missing(accounts::customer(conn, day(2), &b1, &c1)), Entity::Customer);
-    assert_eq!(missing(accounts::delete_customer(conn, day(2), &b1, &c1)), Entity::Customer);
-    let revived = accounts::create_customer(conn, day(3), &b1, &c1, CustomerFields::default()).unwrap();
+    customers::update_customer(conn, day(1), &b1, &c1, named).unwrap();
+    customers::delete_customer(conn, day(2), &b1, &c1).unwrap();
+    assert_eq!(missing(customers::customer(conn, day(2), &b1, &c1)), Entity::Customer);
+    assert_eq!(missing(customers::delete_customer(conn, day(2), &b1, &c1)), Entity::Customer);
+    let revived = customers::create_customer(conn, day(3), &b1, &c1, CustomerFields::default()).unwrap();
     assert_eq!((revived.customer_name, revived.updated_at), (None, day(3)));
     assert_eq!(count(conn, "customers WHERE business_id = 'b1'"), 2);
 }
@@ -146,9 +146,9 @@ fn customers_are_listed_by_page_plan_and_text() {
         ),
     );
     let mut query = CustomerQuery { business: b1, plan_id: None, text: None, page: page(None, 1) };
-    let first = accounts::customers(conn, day(1), &query).unwrap();
+    let first = customers::customers(conn, day(1), &query).unwrap();
     query.page = page(first.next, 1);
-    let second = accounts::customers(conn, day(1), &query).unwrap();
+    let second = customers::customers(conn, day(1), &query).unwrap();
     let ids = |page: &[tracktags_core::accounts::Customer]| {
         page.iter().map(|c| c.customer_id.to_string()).collect::<Vec<_>>()
     };
@@ -161,10 +161,10 @@ fn customers_are_listed_by_page_plan_and_text() {
         [(Some(pro), None, vec!["c2"]), (None, Some("ada@"), vec!["c2"]), (None, Some("C1"), vec!["c1"])]
     {
         (query.plan_id, query.text) = (plan_id, text.map(str::to_owned));
-        assert_eq!(ids(&accounts::customers(conn, day(1), &query).unwrap().items), found);
+        assert_eq!(ids(&customers::customers(conn, day(1), &query).unwrap().items), found);
     }
     query.plan_id = Some("no_such".into());
-    assert_eq!(missing(accounts::customers(conn, day(1), &query)), Entity::Plan);
+    assert_eq!(missing(customers::customers(conn, day(1), &query)), Entity::Plan);
     query.business = business("b9");
-    assert_eq!(missing(accounts::customers(conn, day(1), &query)), Entity::Business);
+    assert_eq!(missing(customers::customers(conn, day(1), &query)), Entity::Business);
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::secrets::Secrets;
-use crate::sqlite::accounts::{create_customer, delete_customer};
-use crate::sqlite::{keys, rotate, terms};
+use crate::sqlite::tables::customers::{create_customer, delete_customer};
+use crate::sqlite::tables::{claims, keys, rotate, terms};
 use tracktags_core::accounts::Identity;
 use tracktags_core::error::{Conflict, StoreError};
 use tracktags_core::keys::KeyHash;
@@ -77,7 +77,7 @@ fn a_key_speaks_for_its_owner() {
     let found: Vec<_> = both.hashers().map(|hasher| hasher.hash(key.plain.expose())).collect();
     assert_eq!(who_at(conn, day(1), &both, found[0], None), None);
     assert!(who_at(conn, day(1), &both, found[1], None).is_some());
-    assert_eq!(keys::known_hashes(conn, &found).unwrap().into_iter().collect::<Vec<_>>(), vec![found[1]]);
+    assert_eq!(claims::known_hashes(conn, &found).unwrap().into_iter().collect::<Vec<_>>(), vec![found[1]]);
 }
 
 #[test]

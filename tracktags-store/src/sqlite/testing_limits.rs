@@ -1,7 +1,7 @@
 //! Plans and limits, and what holds for an account.
 
 use super::*;
-use crate::sqlite::{accounts, limits, terms};
+use crate::sqlite::tables::{customers, limits, plans, terms};
 use tracktags_core::accounts::{Account, Enforcement, TargetChoice};
 use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::limits::{Action, Attachment, Operator, Source, Terms};
@@ -68,9 +68,9 @@ fn in_force(terms: &Terms) -> Vec<String> {
 fn plans_have_one_name_one_price_and_one_of_them_is_free() {
     let conn = &mut two_businesses();
     let b1 = business("b1");
-    let pro = limits::create_plan(conn, day(1), &b1, priced("Pro", "price_1")).unwrap();
-    let free = limits::create_plan(conn, day(1), &b1, named("Free")).unwrap();
-    let other = limits::create_plan(conn, day(1), &b1, named("Other")).unwrap();
+    let pro = plans::create_plan(conn, day(1), &b1, priced("Pro", "price_1")).unwrap();
+    let free = plans::create_plan(conn, day(1), &b1, named("Free")).unwrap();
+    let other = plans::create_plan(conn, day(1), &b1, named("Other")).unwrap();
     assert_eq!((pro.is_free, free.is_free, other.is_free), (false, true, false));
     let forced = PlanFields { is_free: Some(true), ..named("Free too") };
     for (fields, what, id) in [
@@ -78,32 +78,32 @@ fn plans_have_one_name_one_price_and_one_of_them_is_free() {
         (priced("Pro 2", "price_1"), Conflict::PriceTaken, &pro.id),
         (forced, Conflict::FreePlanExists, &free.id),
     ] {
-        assert_eq!(conflict(limits::create_plan(conn, day(1), &b1, fields.clone())), (what, id.clone()));
-        let update = limits::update_plan(conn, day(1), &b1, &other.id, fields);
+        assert_eq!(conflict(plans::create_plan(conn, day(1), &b1, fields.clone())), (what, id.clone()));
+        let update = plans::update_plan(conn, day(1), &b1, &other.id, fields);
         assert_eq!(conflict(update), (what, id.clone()));
     }
-    let changed = limits::update_plan(conn, day(1), &b1, &pro.id, named("Pro")).unwrap();
+    let changed = plans::update_plan(conn, day(1), &b1, &pro.id, named("Pro")).unwrap();
     assert_eq!(changed, pro);
     let cleared = PlanFields { stripe_price_id: Change::Clear, ..PlanFields::default() };
-    assert_eq!(limits::update_plan(conn, day(1), &b1, &pro.id, cleared).unwrap().stripe_price_id, None);
-    assert_eq!(limits::plans(conn, &b1, ALL).unwrap().items.len(), 3);
-    assert_eq!(missing(limits::plan(conn, &business("b2"), &pro.id)), Entity::Plan);
+    assert_eq!(plans::update_plan(conn, day(1), &b1, &pro.id, cleared).unwrap().stripe_price_id, None);
+    assert_eq!(plans::plans(conn, &b1, ALL).unwrap().items.len(), 3);
+    assert_eq!(missing(plans::plan(conn, &business("b2"), &pro.id)), Entity::Plan);
 }
 
 #[test]
 fn a_plan_in_use_goes_only_by_force() {
     let conn = &mut two_businesses();
     let b1 = business("b1");
-    let plan = limits::create_plan(conn, day(1), &b1, named("Pro")).unwrap();
+    let plan = plans::create_plan(conn, day(1), &b1, named("Pro")).unwrap();
     limits::create_limit(conn, day(1), new("calls", 5, Period::Daily, Attachment::Plan((&*plan.id).into())))
         .unwrap();
     sql(conn, &format!("UPDATE customers SET plan_id = '{}' WHERE business_id = 'b1'", plan.id));
-    let refused = limits::delete_plan(conn, day(1), &b1, &plan.id, false);
+    let refused = plans::delete_plan(conn, day(1), &b1, &plan.id, false);
     assert_eq!(conflict(refused).0, Conflict::PlanInUse);
-    limits::delete_plan(conn, day(1), &b1, &plan.id, true).unwrap();
+    plans::delete_plan(conn, day(1), &b1, &plan.id, true).unwrap();
     assert_eq!(count(conn, "plan_limits"), 0);
     assert_eq!(count(conn, "customers WHERE plan_id IS NOT NULL"), 0);
-    assert_eq!(missing(limits::delete_plan(conn, day(1), &b1, &plan.id, true)), Entity::Plan);
+    assert_eq!(missing(plans::delete_plan(conn, day(1), &b1, &plan.id, true)), Entity::Plan);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_limit_names_what_there_is() {
 #[test]
 fn limits_are_listed_by_what_they_hold_for() {
     let conn = &mut two_businesses();
-    let plan = limits::create_plan(conn, day(1), &business("b1"), named("Pro")).unwrap();
+    let plan = plans::create_plan(conn, day(1), &business("b1"), named("Pro")).unwrap();
     for attachment in
         [Attachment::Business, Attachment::Plan((&*plan.id).into()), Attachment::Customer(customer("c1"))]
     {
@@ -221,8 +221,8 @@ fn limits_are_listed_by_what_they_hold_for() {
 #[test]
 fn the_most_specific_limit_wins_for_each_period() {
     let conn = &mut two_businesses();
-    let pro = limits::create_plan(conn, day(1), &business("b1"), named("Pro")).unwrap();
-    let other = limits::create_plan(conn, day(1), &business("b1"), named("Other")).unwrap();
+    let pro = plans::create_plan(conn, day(1), &business("b1"), named("Pro")).unwrap();
+    let other = plans::create_plan(conn, day(1), &business("b1"), named("Other")).unwrap();
     for (value, period, attachment) in [
         (1, Period::Daily, Attachment::Business),
         (2, Period::Monthly, Attachment::Business),
@@ -254,7 +254,7 @@ fn the_most_specific_limit_wins_for_each_period() {
     for nobody in [account("c9"), Account::business(business("b9"))] {
         assert!(terms::terms(conn, day(1), &nobody).unwrap().is_none());
     }
-    accounts::delete_customer(conn, day(1), &business("b1"), &customer("c1")).unwrap();
+    customers::delete_customer(conn, day(1), &business("b1"), &customer("c1")).unwrap();
     assert!(terms::terms(conn, day(1), &account("c1")).unwrap().is_none());
 }
 
@@ -262,7 +262,7 @@ fn the_most_specific_limit_wins_for_each_period() {
 fn the_free_plan_holds_once_the_subscription_ended() {
     let conn = &mut two_businesses();
     let b1 = business("b1");
-    let pro = limits::create_plan(conn, day(1), &b1, priced("Pro", "price_1")).unwrap();
+    let pro = plans::create_plan(conn, day(1), &b1, priced("Pro", "price_1")).unwrap();
     limits::create_limit(
         conn,
         day(1),
@@ -274,7 +274,7 @@ fn the_free_plan_holds_once_the_subscription_ended() {
     // No free plan: the old plan's limits go on holding.
     let terms = held(conn, day(20), &account("c1"));
     assert_eq!((in_force(&terms), terms.good_until), (vec!["calls daily 1000 plan".to_owned()], None));
-    let free = limits::create_plan(conn, day(1), &b1, named("Free")).unwrap();
+    let free = plans::create_plan(conn, day(1), &b1, named("Free")).unwrap();
     limits::create_limit(conn, day(1), new("calls", 10, Period::Daily, Attachment::Plan((&*free.id).into())))
         .unwrap();
     let before = held(conn, day(9), &account("c1"));
@@ -289,7 +289,7 @@ fn the_free_plan_holds_once_the_subscription_ended() {
             (after.plan_id.as_deref(), after.plan_in_force.as_deref()),
             (Some(&*pro.id), Some(&*free.id))
         );
-        let shown = accounts::customer(conn, now, &b1, &customer("c1")).unwrap();
+        let shown = customers::customer(conn, now, &b1, &customer("c1")).unwrap();
         assert_eq!((shown.plan_id, shown.plan_in_force), (Some(pro.id.clone()), Some(free.id.clone())));
     }
     // A later date restores the plan; one on the free plan has nothing to wait for.
@@ -408,11 +408,11 @@ fn quotas_refuse_one_row_too_many() {
         conn,
         &format!("INSERT INTO plans (business_id, plan_name) {numbers} SELECT 'b1', 'Plan ' || i FROM n"),
     );
-    limits::create_plan(conn, day(1), &b1, named("Last")).unwrap();
-    assert_eq!(conflict(limits::create_plan(conn, day(1), &b1, named("One more"))).0, Conflict::Quota);
-    assert!(limits::create_plan(conn, day(1), &business("b2"), named("Mine")).is_ok());
+    plans::create_plan(conn, day(1), &b1, named("Last")).unwrap();
+    assert_eq!(conflict(plans::create_plan(conn, day(1), &b1, named("One more"))).0, Conflict::Quota);
+    assert!(plans::create_plan(conn, day(1), &business("b2"), named("Mine")).is_ok());
     // Far apart in `seq`, yet few: counted, and taken.
     sql(conn, "INSERT INTO customers (seq, business_id, customer_id) VALUES (20000000, 'b1', 'far')");
     let none = tracktags_core::traits::CustomerFields::default();
-    assert!(accounts::create_customer(conn, day(1), &b1, &customer("next"), none).is_ok());
+    assert!(customers::create_customer(conn, day(1), &b1, &customer("next"), none).is_ok());
 }

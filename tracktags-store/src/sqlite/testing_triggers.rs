@@ -1,7 +1,8 @@
 //! What plain SQL does to the configuration: versions, references, metrics, refusals.
 
 use super::*;
-use crate::sqlite::changes;
+use crate::sqlite::tables::changes;
+use crate::sqlite::versions;
 use tracktags_core::versions::Changes;
 
 fn nobody() -> Vec<String> {
@@ -292,15 +293,15 @@ fn changes_are_read_and_what_is_missing_is_told() {
     let conn = &mut two_businesses();
     let b1 = business("b1");
     let version = changes::version(conn, &b1).unwrap();
-    assert_eq!(changes::since(conn, &b1, version).unwrap(), Changes::default());
+    assert_eq!(versions::since(conn, &b1, version).unwrap(), Changes::default());
     assert_eq!(changes::version(conn, &business("unknown")).unwrap(), 0);
     sql(conn, "UPDATE customers SET customer_name = 'Ada' WHERE business_id = 'b1' AND customer_id = 'c2'");
     let rows = vec![(version + 1, Some(customer("c2")))];
-    assert_eq!(changes::since(conn, &b1, version).unwrap(), Changes { rows, pruned: false });
+    assert_eq!(versions::since(conn, &b1, version).unwrap(), Changes { rows, pruned: false });
     // By hand, and backwards.
     sql(conn, "UPDATE config_versions SET version = version + 5 WHERE business_id = 'b1'");
-    assert!(changes::since(conn, &b1, version).unwrap().pruned);
-    assert!(changes::since(conn, &b1, version + 100).unwrap().pruned);
+    assert!(versions::since(conn, &b1, version).unwrap().pruned);
+    assert!(versions::since(conn, &b1, version + 100).unwrap().pruned);
 }
 
 #[test]
@@ -310,8 +311,8 @@ fn changes_are_kept_for_a_day() {
     sql(conn, "UPDATE config_changes SET changed_at = '2026-01-02T11:00:00.000Z' WHERE business_id = 'b2'");
     let kept = count(conn, "config_changes WHERE business_id = 'b2'");
     assert!(!changes::prune_changes(conn, day(1)).unwrap());
-    assert!(!changes::since(conn, &business("b1"), 0).unwrap().pruned);
+    assert!(!versions::since(conn, &business("b1"), 0).unwrap().pruned);
     assert!(!changes::prune_changes(conn, day(2).plus_seconds(1)).unwrap());
-    assert!(changes::since(conn, &business("b1"), 0).unwrap().pruned);
+    assert!(versions::since(conn, &business("b1"), 0).unwrap().pruned);
     assert_eq!(count(conn, "config_changes"), kept);
 }

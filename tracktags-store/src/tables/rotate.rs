@@ -3,10 +3,9 @@
 //! A key in its grace holds no slot, so it is not counted; only one of an owner's is in grace. Its new end is part of
 //! what its row's proof covers, and a proof is given once, with the row: so the row is written anew.
 
+use super::dialect::{Conn, Time};
 use super::keys::{self, KeyRow};
-use super::rows::read_time;
 use crate::secrets::{KeyFacts, Secrets};
-use diesel::SqliteConnection;
 use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::keys::Scopes;
 use tracktags_core::time::Timestamp;
@@ -14,7 +13,7 @@ use tracktags_core::traits::{KeyOwner, NewKey, RotatedKey, Rotation};
 
 /// Makes a key that replaces a live one by id or name.
 pub(crate) fn rotate_key(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     secrets: &Secrets,
     owner: KeyOwner,
@@ -54,13 +53,13 @@ pub(crate) fn rotate_key(
 
 /// When the old key ends: after its grace, or at the end it has anyway.
 fn end_of(old: &KeyRow, after_grace: Timestamp) -> Timestamp {
-    let own = old.expires_at.as_deref().and_then(read_time);
+    let own = old.expires_at.as_ref().and_then(Time::read);
     own.map_or(after_grace, |own| own.min(after_grace))
 }
 
 /// Gives a key another end and takes its slot.
 fn end_at(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     secrets: &Secrets,
     owner: &KeyOwner,
     old: &KeyRow,

@@ -1,8 +1,9 @@
 //! ② Businesses and their settings. Customers stand in `customers`.
 
+use super::dialect::{AnyCase, Conn, Time};
 use super::error::store_error;
 use super::metrics::metric_exists;
-use super::rows::{holds, page_of, page_rows, time_or_start, time_text};
+use super::pages::{holds, page_of, page_rows};
 use super::schema::businesses;
 use diesel::prelude::*;
 use tracktags_core::accounts::{
@@ -11,13 +12,6 @@ use tracktags_core::accounts::{
 use tracktags_core::error::{Entity, StoreError};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{BusinessQuery, Change, NewBusiness, Page, SettingsChange};
-
-#[path = "customers.rs"]
-mod customers;
-pub(crate) use customers::{
-    create_customer, customer, customers, delete_customer, ensure_customer, find_customer, free_plan,
-    require_customer, update_customer,
-};
 
 // ---- businesses ----
 
@@ -29,8 +23,8 @@ pub(crate) struct BusinessRow {
     business_name: String,
     email: String,
     user_id: Option<String>,
-    created_at: String,
-    deleted_at: Option<String>,
+    created_at: Time,
+    deleted_at: Option<Time>,
 }
 
 impl BusinessRow {
@@ -40,14 +34,14 @@ impl BusinessRow {
             business_name: self.business_name,
             email: self.email,
             user_id: self.user_id,
-            created_at: time_or_start(&self.created_at),
-            deleted_at: self.deleted_at.as_deref().map(time_or_start),
+            created_at: self.created_at.read_or_start(),
+            deleted_at: self.deleted_at.as_ref().map(Time::read_or_start),
         })
     }
 }
 
 /// Refuses a business that is not there.
-pub(crate) fn require_business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<(), StoreError> {
+pub(crate) fn require_business(conn: &mut Conn, id: &BusinessId) -> Result<(), StoreError> {
     let there = businesses::table
         .filter(businesses::business_id.eq(id.as_str()))
         .filter(businesses::deleted_at.is_null());
@@ -57,7 +51,7 @@ pub(crate) fn require_business(conn: &mut SqliteConnection, id: &BusinessId) -> 
 
 /// Creates a business.
 pub(crate) fn create_business(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: NewBusiness,
 ) -> Result<Business, StoreError> {
@@ -65,7 +59,7 @@ pub(crate) fn create_business(
         businesses::business_name.eq(business.business_name),
         businesses::email.eq(business.email),
         businesses::user_id.eq(business.user_id),
-        businesses::created_at.eq(time_text(now)),
+        businesses::created_at.eq(Time::of(now)),
     );
     let row = diesel::insert_into(businesses::table)
         .values(values)
@@ -76,7 +70,7 @@ pub(crate) fn create_business(
 }
 
 /// One business.
-pub(crate) fn business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<Business, StoreError> {
+pub(crate) fn business(conn: &mut Conn, id: &BusinessId) -> Result<Business, StoreError> {
     let row = businesses::table
         .filter(businesses::business_id.eq(id.as_str()))
         .filter(businesses::deleted_at.is_null())
@@ -88,10 +82,7 @@ pub(crate) fn business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<B
 }
 
 /// Businesses, oldest first.
-pub(crate) fn businesses(
-    conn: &mut SqliteConnection,
-    query: &BusinessQuery,
-) -> Result<Page<Business>, StoreError> {
+pub(crate) fn businesses(conn: &mut Conn, query: &BusinessQuery) -> Result<Page<Business>, StoreError> {
     let page = query.page;
     let mut rows = businesses::table
         .filter(businesses::deleted_at.is_null().ne(query.deleted))
@@ -104,10 +95,10 @@ pub(crate) fn businesses(
         let pattern = holds(text);
         rows = rows.filter(
             businesses::business_id
-                .like(pattern.clone())
+                .like_any_case(pattern.clone())
                 .escape('\\')
-                .or(businesses::business_name.like(pattern.clone()).escape('\\'))
-                .or(businesses::email.like(pattern).escape('\\')),
+                .or(businesses::business_name.like_any_case(pattern.clone()).escape('\\'))
+                .or(businesses::email.like_any_case(pattern).escape('\\')),
         );
     }
     let rows = rows.load(conn).map_err(store_error)?;
@@ -116,7 +107,7 @@ pub(crate) fn businesses(
 
 /// Changes name or email.
 pub(crate) fn update_business(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     _now: Timestamp,
     id: &BusinessId,
     business_name: Option<String>,
@@ -138,24 +129,20 @@ pub(crate) fn update_business(
 
 /// Deletes a business. Triggers end its keys.
 pub(crate) fn delete_business(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     id: &BusinessId,
 ) -> Result<Business, StoreError> {
     require_business(conn, id)?;
-    set_deleted_at(conn, id, Some(time_text(now)))
+    set_deleted_at(conn, id, Some(Time::of(now)))
 }
 
 /// Brings a deleted business back; its keys stay revoked.
-pub(crate) fn restore_business(conn: &mut SqliteConnection, id: &BusinessId) -> Result<Business, StoreError> {
+pub(crate) fn restore_business(conn: &mut Conn, id: &BusinessId) -> Result<Business, StoreError> {
     set_deleted_at(conn, id, None)
 }
 
-fn set_deleted_at(
-    conn: &mut SqliteConnection,
-    id: &BusinessId,
-    at: Option<String>,
-) -> Result<Business, StoreError> {
+fn set_deleted_at(conn: &mut Conn, id: &BusinessId, at: Option<Time>) -> Result<Business, StoreError> {
     diesel::update(businesses::table.filter(businesses::business_id.eq(id.as_str())))
         .set(businesses::deleted_at.eq(at))
         .returning(BusinessRow::as_returning())
@@ -204,10 +191,7 @@ impl SettingsRow {
 }
 
 /// A live business's settings, if there is such a business.
-pub(crate) fn find_settings(
-    conn: &mut SqliteConnection,
-    id: &BusinessId,
-) -> Result<Option<Settings>, StoreError> {
+pub(crate) fn find_settings(conn: &mut Conn, id: &BusinessId) -> Result<Option<Settings>, StoreError> {
     let row = businesses::table
         .filter(businesses::business_id.eq(id.as_str()))
         .filter(businesses::deleted_at.is_null())
@@ -219,13 +203,13 @@ pub(crate) fn find_settings(
 }
 
 /// A business's settings.
-pub(crate) fn settings(conn: &mut SqliteConnection, id: &BusinessId) -> Result<Settings, StoreError> {
+pub(crate) fn settings(conn: &mut Conn, id: &BusinessId) -> Result<Settings, StoreError> {
     find_settings(conn, id)?.ok_or_else(|| StoreError::not_found(Entity::Business, id.as_str()))
 }
 
 /// Changes settings.
 pub(crate) fn update_settings(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     _now: Timestamp,
     id: &BusinessId,
     change: SettingsChange,

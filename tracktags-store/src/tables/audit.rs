@@ -2,14 +2,16 @@
 //!
 //! A change of ours notes which rows of `config_changes` it caused. Those that nobody notes were caused by SQL: a sweep
 //! writes them down with the actor `sql`, before they are pruned and before the trail is read. Each row carries a proof
-//! under the master key, so that SQL writers forge none; one without it is shown as theirs.
+//! under the master key, so that SQL writers forge none; one without it is shown as theirs. How a row says which changes
+//! it explains is the engine's (`trail`).
 
+use super::dialect::{Conn, Db, Time};
 use super::error::store_error;
-use super::rows::{page_of, time_or_start, time_text};
-use super::schema::{audit_logs, config_changes, server_state};
+use super::pages::page_of;
+use super::schema::{audit_logs, config_changes};
+use super::trail::Explains;
 use crate::secrets::{AuditFacts, Secrets};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 use serde_json::{Map, Value};
 use tracktags_core::accounts::BusinessId;
 use tracktags_core::audit::{ActorKind, AuditQuery, AuditRecord, Author, Event};
@@ -19,12 +21,8 @@ use tracktags_core::traits::Page;
 
 /// Rows that one change leaves of one resource at most.
 const PARTS_MAX: i64 = 16;
-/// Changes explained in one step at most.
-const STEP_ROWS: i64 = 500;
 /// The column that every row of the configuration has.
 const TENANT: &str = "business_id";
-/// Up to which row `config_changes` is explained.
-const AUDITED_CHANGE: &str = "audited_change";
 
 /// A change of the configuration as the trail names it: `resource.verb`, and the tables that hold the resource, the one
 /// that names it best first.
@@ -32,6 +30,12 @@ const AUDITED_CHANGE: &str = "audited_change";
 pub(crate) struct Action {
     pub(crate) name: &'static str,
     pub(crate) tables: &'static [&'static str],
+}
+
+impl Action {
+    pub(crate) const fn of(name: &'static str, tables: &'static [&'static str]) -> Self {
+        Self { name, tables }
+    }
 }
 
 /// The tables of the configuration, and what the trail calls what is in them.
@@ -47,9 +51,9 @@ const RESOURCES: [(&str, &str); 7] = [
 
 #[derive(Queryable, Selectable, Insertable, Debug)]
 #[diesel(table_name = audit_logs)]
-struct AuditRow {
+pub(crate) struct AuditRow {
     business_id: Option<String>,
-    at: String,
+    at: Time,
     actor_type: String,
     actor_id: Option<String>,
     action: String,
@@ -57,19 +61,17 @@ struct AuditRow {
     before: Option<String>,
     after: Option<String>,
     request_id: Option<String>,
-    change_first: Option<i64>,
-    change_last: Option<i64>,
+    #[diesel(embed)]
+    explains: Explains,
     row_mac: Option<Vec<u8>>,
 }
 
 impl AuditRow {
-    fn facts(&self) -> AuditFacts<'_> {
-        let changes =
-            [self.change_first, self.change_last].map(|change| change.unwrap_or_default().to_le_bytes());
+    fn facts<'a>(&'a self, at: &'a str) -> AuditFacts<'a> {
         AuditFacts {
             texts: [
                 self.business_id.as_deref(),
-                Some(&self.at),
+                Some(at),
                 Some(&self.actor_type),
                 self.actor_id.as_deref(),
                 Some(&self.action),
@@ -78,22 +80,29 @@ impl AuditRow {
                 self.after.as_deref(),
                 self.request_id.as_deref(),
             ],
-            changes,
+            changes: self.explains.facts(),
         }
     }
 
-    fn insert(mut self, conn: &mut SqliteConnection, secrets: &Secrets) -> Result<(), StoreError> {
-        self.row_mac = Some(secrets.audit_mac(&self.facts()).to_vec());
+    fn proved(mut self, secrets: &Secrets) -> Self {
+        self.row_mac = Some(secrets.audit_mac(&self.facts(&self.at.text())).to_vec());
+        self
+    }
+
+    fn insert(self, conn: &mut Conn) -> Result<(), StoreError> {
         diesel::insert_into(audit_logs::table).values(self).execute(conn).map(drop).map_err(store_error)
     }
 
     fn read(self, id: i64, secrets: &Secrets) -> AuditRecord {
-        let proved = self.row_mac.as_deref().is_some_and(|mac| secrets.proves_audit(mac, &self.facts()));
+        let proved = self
+            .row_mac
+            .as_deref()
+            .is_some_and(|mac| secrets.proves_audit(mac, &self.facts(&self.at.text())));
         let actor = ActorKind::from_word(&self.actor_type).filter(|_| proved).unwrap_or(ActorKind::Sql);
         AuditRecord {
             id,
             business: self.business_id.and_then(|id| BusinessId::parse(&id).ok()),
-            at: time_or_start(&self.at),
+            at: self.at.read_or_start(),
             actor,
             actor_id: self.actor_id,
             action: self.action,
@@ -108,13 +117,13 @@ impl AuditRow {
 /// A row of `config_changes`.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = config_changes)]
-struct ChangeRow {
-    id: i64,
+pub(crate) struct ChangeRow {
+    pub(crate) id: i64,
     business_id: String,
     table_name: String,
     row_id: String,
     changed_columns: String,
-    changed_at: String,
+    changed_at: Time,
 }
 
 impl ChangeRow {
@@ -125,7 +134,7 @@ impl ChangeRow {
     }
 
     /// What SQL did, by what is left of it: `columns` of one statement's changes of the row, of which this is the last.
-    fn of_sql(self, first: i64, columns: &[String]) -> AuditRow {
+    fn of_sql(self, explains: Explains, columns: &[String]) -> AuditRow {
         let (before, after) = sides(columns);
         let verb = match (&before, &after) {
             (None, Some(_)) => "create",
@@ -144,8 +153,7 @@ impl ChangeRow {
             before,
             after,
             request_id: None,
-            change_first: Some(first),
-            change_last: Some(self.id),
+            explains,
             row_mac: None,
         }
     }
@@ -168,39 +176,23 @@ fn sides(parts: &[String]) -> (Option<String>, Option<String>) {
     (told(was), told(is))
 }
 
-/// The number of the latest change; 0 before the first.
-pub(crate) fn latest_change(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
-    #[derive(QueryableByName)]
-    struct Sequence {
-        #[diesel(sql_type = BigInt)]
-        seq: i64,
-    }
-    let found = diesel::sql_query("SELECT seq FROM sqlite_sequence WHERE name = 'config_changes'")
-        .get_result::<Sequence>(conn)
-        .optional()
-        .map_err(store_error)?;
-    Ok(found.map_or(0, |sequence| sequence.seq))
-}
+/// Rows of `config_changes`, some of them.
+pub(crate) type Changes = config_changes::BoxedQuery<'static, Db>;
 
-/// Notes a change of the configuration: the latest row after `before` in the first of the action's tables with any is the
-/// resource.
-/// What changed nothing leaves no row.
-pub(crate) fn note_change(
-    conn: &mut SqliteConnection,
+/// Notes a change of the configuration by the rows that it left: the latest one in the first of the action's tables with
+/// any is the resource. `rows` are all that this change left, and those that the new row `explains`.
+pub(crate) fn note_rows(
+    conn: &mut Conn,
     secrets: &Secrets,
     now: Timestamp,
     by: &Author,
     action: Action,
-    before: i64,
+    rows: impl Fn() -> Changes,
+    explains: Explains,
 ) -> Result<(), StoreError> {
-    let last = latest_change(conn)?;
-    if last == before {
-        return Ok(());
-    }
     let mut changed = None;
     for table in action.tables {
-        changed = config_changes::table
-            .filter(config_changes::id.gt(before))
+        changed = rows()
             .filter(config_changes::table_name.eq(*table))
             .order(config_changes::id.desc())
             .select(ChangeRow::as_select())
@@ -216,10 +208,9 @@ pub(crate) fn note_change(
         return Err(StoreError::Backend("a change touched none of its own tables".into()));
     };
     // One statement may leave several rows: each trigger notes its own columns.
-    let parts = config_changes::table
-        .filter(config_changes::id.gt(before))
-        .filter(config_changes::table_name.eq(&changed.table_name))
-        .filter(config_changes::row_id.eq(&changed.row_id))
+    let parts = rows()
+        .filter(config_changes::table_name.eq(changed.table_name))
+        .filter(config_changes::row_id.eq(changed.row_id.clone()))
         .order(config_changes::id)
         .select(config_changes::changed_columns)
         .limit(PARTS_MAX)
@@ -231,17 +222,37 @@ pub(crate) fn note_change(
         business_id: Some(changed.business_id),
         before: was,
         after: is,
-        change_first: Some(before.saturating_add(1)),
-        change_last: Some(last),
+        explains,
         ..by_author(by, now, action.name)
     };
-    row.insert(conn, secrets)
+    row.proved(secrets).insert(conn)
+}
+
+/// Writes down changes that SQL caused, in the order in which they were made. `explains` says of the first and the last of
+/// those that one statement caused, and that stand next to each other, what the row about them explains.
+pub(crate) fn note_sql(
+    conn: &mut Conn,
+    secrets: &Secrets,
+    changes: impl IntoIterator<Item = ChangeRow>,
+    explains: impl Fn(i64, i64) -> Explains,
+) -> Result<(), StoreError> {
+    let mut changes = changes.into_iter().peekable();
+    while let Some(mut change) = changes.next() {
+        let (first, mut columns) = (change.id, vec![change.changed_columns.clone()]);
+        while let Some(next) = changes.next_if(|next| change.is_one_with(next)) {
+            columns.push(next.changed_columns.clone());
+            change = next;
+        }
+        let explains = explains(first, change.id);
+        change.of_sql(explains, &columns).proved(secrets).insert(conn)?;
+    }
+    Ok(())
 }
 
 fn by_author(by: &Author, now: Timestamp, action: &str) -> AuditRow {
     AuditRow {
         business_id: None,
-        at: time_text(now),
+        at: Time::of(now),
         actor_type: by.kind.as_str().to_owned(),
         actor_id: by.key_id.as_deref().map(str::to_owned),
         action: action.to_owned(),
@@ -249,21 +260,19 @@ fn by_author(by: &Author, now: Timestamp, action: &str) -> AuditRow {
         before: None,
         after: None,
         request_id: by.request_id.as_deref().map(str::to_owned),
-        change_first: None,
-        change_last: None,
+        explains: Explains::default(),
         row_mac: None,
     }
 }
 
-/// Notes an event.
-pub(crate) fn note_event(
-    conn: &mut SqliteConnection,
+/// The row of an event.
+pub(crate) fn event_row(
     secrets: &Secrets,
     now: Timestamp,
     by: &Author,
     event: &Event,
     before: Option<String>,
-) -> Result<(), StoreError> {
+) -> AuditRow {
     let row = AuditRow {
         business_id: event.business.as_ref().map(|business| business.as_str().to_owned()),
         resource_id: event.resource_id.clone(),
@@ -271,60 +280,24 @@ pub(crate) fn note_event(
         after: event.after.clone(),
         ..by_author(by, now, event.action)
     };
-    row.insert(conn, secrets)
+    row.proved(secrets)
 }
 
-/// Writes down what SQL changed, so many rows at a time; whether there may be more.
-pub(crate) fn sweep(conn: &mut SqliteConnection, secrets: &Secrets) -> Result<bool, StoreError> {
-    let state = server_state::table.find(AUDITED_CHANGE);
-    let position: String = state.select(server_state::value).get_result(conn).map_err(store_error)?;
-    let position: i64 = position.parse().unwrap_or_default();
-    let changes = config_changes::table
-        .filter(config_changes::id.gt(position))
-        .order(config_changes::id)
-        .select(ChangeRow::as_select())
-        .limit(STEP_ROWS)
-        .load(conn)
-        .map_err(store_error)?;
-    let Some(last) = changes.last().map(|change| change.id) else { return Ok(false) };
-    let explained = explained(conn, position, last)?;
-    let is_explained = |id: i64| {
-        let next = explained.partition_point(|(_, last)| *last < id);
-        explained.get(next).is_some_and(|(first, _)| *first <= id)
-    };
-    let more = i64::try_from(changes.len()).is_ok_and(|count| count == STEP_ROWS);
-    let mut changes = changes.into_iter().filter(|change| !is_explained(change.id)).peekable();
-    while let Some(mut change) = changes.next() {
-        let (first, mut columns) = (change.id, vec![change.changed_columns.clone()]);
-        while let Some(next) = changes.next_if(|next| change.is_one_with(next)) {
-            columns.push(next.changed_columns.clone());
-            change = next;
-        }
-        change.of_sql(first, &columns).insert(conn, secrets)?;
-    }
-    diesel::update(server_state::table.find(AUDITED_CHANGE))
-        .set(server_state::value.eq(last.to_string()))
-        .execute(conn)
-        .map_err(store_error)?;
-    Ok(more)
-}
-
-/// The changes between `position` and `last` that rows of the trail stand for already: each row's first and last one, in
-/// order. One writer makes them, so no two rows share any; what comes later is not read.
-fn explained(conn: &mut SqliteConnection, position: i64, last: i64) -> Result<Vec<(i64, i64)>, StoreError> {
-    let spans = audit_logs::table
-        .filter(audit_logs::change_last.gt(position))
-        .order(audit_logs::change_last)
-        .select((audit_logs::change_first.assume_not_null(), audit_logs::change_last.assume_not_null()))
-        .load_iter::<(i64, i64), diesel::connection::DefaultLoadingMode>(conn)
-        .map_err(store_error)?;
-    let not_later = |span: &QueryResult<(i64, i64)>| span.as_ref().map_or(true, |(first, _)| *first <= last);
-    spans.take_while(not_later).collect::<QueryResult<_>>().map_err(store_error)
+/// Notes an event.
+pub(crate) fn note_event(
+    conn: &mut Conn,
+    secrets: &Secrets,
+    now: Timestamp,
+    by: &Author,
+    event: &Event,
+    before: Option<String>,
+) -> Result<(), StoreError> {
+    event_row(secrets, now, by, event, before).insert(conn)
 }
 
 /// The trail, newest first.
 pub(crate) fn page(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     secrets: &Secrets,
     query: &AuditQuery,
 ) -> Result<Page<AuditRecord>, StoreError> {
@@ -342,10 +315,10 @@ pub(crate) fn page(
             .filter(audit_logs::action.lt(format!("{resource}/")));
     }
     if let Some(from) = query.from {
-        rows = rows.filter(audit_logs::at.ge(time_text(from)));
+        rows = rows.filter(audit_logs::at.ge(Time::of(from)));
     }
     if let Some(to) = query.to {
-        rows = rows.filter(audit_logs::at.lt(time_text(to)));
+        rows = rows.filter(audit_logs::at.lt(Time::of(to)));
     }
     if let Some(after) = query.page.after {
         rows = rows.filter(audit_logs::id.lt(after));

@@ -1,8 +1,8 @@
 //! A business's own subscription with the platform: a record that no limit depends on.
 
 use super::accounts::{BusinessRow, require_business};
+use super::dialect::{Conn, Time};
 use super::error::store_error;
-use super::rows::time_text;
 use super::schema::businesses;
 use diesel::prelude::*;
 use tracktags_core::accounts::{Billing, BusinessId, SubscriptionStatus};
@@ -12,7 +12,7 @@ use tracktags_core::traits::BillingOverride;
 type Columns = (Option<String>, Option<String>, Option<String>);
 
 /// What is known of it; of a deleted business, too.
-pub(crate) fn billing(conn: &mut SqliteConnection, id: &BusinessId) -> Result<Billing, StoreError> {
+pub(crate) fn billing(conn: &mut Conn, id: &BusinessId) -> Result<Billing, StoreError> {
     let found: Option<(BusinessRow, Columns)> = businesses::table
         .filter(businesses::business_id.eq(id.as_str()))
         .select((
@@ -35,7 +35,7 @@ pub(crate) fn billing(conn: &mut SqliteConnection, id: &BusinessId) -> Result<Bi
 
 /// Sets it by hand.
 pub(crate) fn override_billing(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     id: &BusinessId,
     set: BillingOverride,
 ) -> Result<Billing, StoreError> {
@@ -43,7 +43,7 @@ pub(crate) fn override_billing(
     let values = (
         businesses::subscription_status.eq(set.status.as_str()),
         set.price_id.map(|price| businesses::plan_type.eq(price)),
-        businesses::override_ends_at.eq(set.ends_at.map(time_text)),
+        businesses::override_ends_at.eq(set.ends_at.map(Time::of)),
     );
     diesel::update(businesses::table.filter(businesses::business_id.eq(id.as_str())))
         .set(values)

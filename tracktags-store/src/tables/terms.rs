@@ -5,14 +5,15 @@
 //! force and the customer's own are read, each by its index. A row that makes no sense (written with checks off)
 //! refuses its metric and raises an alert; it never stops a read.
 
-use super::accounts::{find_customer, find_settings, free_plan};
+use super::accounts::find_settings;
 use super::changes::version;
-use super::keys::{ClaimRow, claim, owner_of};
-use super::limits::{LimitRow, customer_rows, plan, plan_rows, wide_rows};
+use super::claims::{ClaimRow, claim, owner_of};
+use super::customers::{find_customer, free_plan};
+use super::dialect::Conn;
+use super::limits::{LimitRow, customer_rows, plan_rows, wide_rows};
 use super::metrics::metric_rows;
-use super::rows::read_time;
+use super::plans::plan;
 use crate::secrets::{KeyFacts, Secrets, is_hash};
-use diesel::SqliteConnection;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, Identity, MetricName};
 use tracktags_core::error::StoreError;
 use tracktags_core::keys::{KeyHash, Scopes};
@@ -24,7 +25,7 @@ use tracktags_core::windows::{Calendar, Period};
 /// Whom the key of this hash speaks for; `None` for an unknown, revoked, expired or forged one, or a deleted owner.
 /// `claimed` is the customer that stands in the key.
 pub(crate) fn identify(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     secrets: &Secrets,
     hash: KeyHash,
@@ -55,8 +56,8 @@ fn proved(
     hash: &KeyHash,
 ) -> Option<(BusinessId, Option<CustomerId>, Option<Timestamp>)> {
     let (business, customer) = owner_of(row)?;
-    let expires_at = match row.expires_at.as_deref() {
-        Some(text) => Some(read_time(text)?),
+    let expires_at = match &row.expires_at {
+        Some(end) => Some(end.read()?),
         None => None,
     };
     let facts = KeyFacts {
@@ -81,11 +82,7 @@ struct Standing {
 }
 
 /// What holds for an account; `None` where business or customer do not exist.
-pub(crate) fn terms(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    account: &Account,
-) -> Result<Option<Terms>, StoreError> {
+pub(crate) fn terms(conn: &mut Conn, now: Timestamp, account: &Account) -> Result<Option<Terms>, StoreError> {
     let business = &account.business;
     let Some(settings) = find_settings(conn, business)? else { return Ok(None) };
     let standing = match &account.customer {
@@ -115,7 +112,7 @@ pub(crate) fn terms(
 }
 
 fn standing(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     customer: &CustomerId,
@@ -142,10 +139,7 @@ fn calendar(business: &BusinessId, zone: &str, anchor_day: Option<u8>) -> Calend
 }
 
 /// The metrics of the account's scope, and a refusal for each that makes no sense.
-fn read_metrics(
-    conn: &mut SqliteConnection,
-    account: &Account,
-) -> Result<(Vec<Metric>, Vec<Limit>), StoreError> {
+fn read_metrics(conn: &mut Conn, account: &Account) -> Result<(Vec<Metric>, Vec<Limit>), StoreError> {
     let (mut metrics, mut denials) = (Vec::new(), Vec::new());
     for row in metric_rows(conn, &account.business, account.scope())? {
         if let Some(metric) = row.read(account.scope()) {
@@ -170,7 +164,7 @@ fn closest(account: &Account) -> Attachment {
 
 /// Adds the limits that may apply, those first that stand in for rows that make no sense.
 fn read_limits(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account: &Account,
     plan_in_force: Option<&str>,
     limits: &mut Vec<Limit>,

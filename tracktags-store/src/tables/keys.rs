@@ -3,19 +3,19 @@
 //! A live key holds a slot; unique slot numbers, not counting, keep an owner at what it may have. One that
 //! expired gives its slot up when the next key is made. Revoking erases the row's proof, by trigger.
 
-use super::accounts;
+use super::dialect::{Conn, Time, put_key_use};
 use super::error::store_error;
-use super::rows::{page_of, page_rows, read_time, time_or_start, time_text};
+use super::pages::{page_of, page_rows};
 use super::schema::{business_keys, customer_keys, key_uses};
+use super::{accounts, customers};
 use crate::secrets::{KeyFacts, Secrets};
 use diesel::prelude::*;
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
-use std::collections::HashSet;
 use std::sync::Arc;
-use tracktags_core::accounts::{BusinessId, CustomerId};
+use tracktags_core::accounts::BusinessId;
 use tracktags_core::error::{Conflict, Entity, StoreError};
-use tracktags_core::keys::{KeyHash, PlainKey, Scopes};
+use tracktags_core::keys::{PlainKey, Scopes};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{CreatedKey, KeyOwner, KeyRecord, NewKey, Page, PageRequest};
 
@@ -31,15 +31,15 @@ pub(crate) struct KeyRow {
     pub(super) description: Option<String>,
     hint: String,
     pub(super) slot: Option<i64>,
-    created_at: String,
-    pub(super) expires_at: Option<String>,
+    created_at: Time,
+    pub(super) expires_at: Option<Time>,
     pub(super) scopes: Option<String>,
 }
 
 impl KeyRow {
     /// Not past its end. An end that cannot be read has passed.
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
-        self.expires_at.as_deref().is_none_or(|at| read_time(at).is_some_and(|at| now < at))
+        self.expires_at.as_ref().is_none_or(|end| end.read().is_some_and(|end| now < end))
     }
 
     pub(super) fn record(self, owner: &KeyOwner, now: Timestamp) -> KeyRecord {
@@ -55,8 +55,8 @@ impl KeyRow {
             description: self.description,
             // A row that makes no sense here proves nothing either.
             scopes: Scopes::from_text(self.scopes.as_deref()).unwrap_or(Scopes::ALL),
-            created_at: time_or_start(&self.created_at),
-            expires_at: self.expires_at.as_deref().map(time_or_start),
+            created_at: self.created_at.read_or_start(),
+            expires_at: self.expires_at.as_ref().map(Time::read_or_start),
             last_used_at: None,
         }
     }
@@ -79,12 +79,7 @@ macro_rules! key_columns {
 }
 
 /// Rows of an owner whose proof is there and that nobody revoked, after a place. Some may have expired.
-fn standing(
-    conn: &mut SqliteConnection,
-    owner: &KeyOwner,
-    after: i64,
-    rows_max: i64,
-) -> Result<Vec<KeyRow>, StoreError> {
+fn standing(conn: &mut Conn, owner: &KeyOwner, after: i64, rows_max: i64) -> Result<Vec<KeyRow>, StoreError> {
     match owner {
         KeyOwner::Business(business) => business_keys::table
             .filter(business_keys::business_id.eq(business.as_str()))
@@ -110,34 +105,9 @@ fn standing(
 /// An owner has a handful of keys; this bounds what a SQL user may have put beside them.
 const ROWS_MAX: i64 = 1_000;
 
-/// Which of these hashes stand in a row, whatever that row is worth.
-pub(crate) fn known_hashes(
-    conn: &mut SqliteConnection,
-    hashes: &[KeyHash],
-) -> Result<HashSet<KeyHash>, StoreError> {
-    let wanted: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
-    let mut found: HashSet<Vec<u8>> = HashSet::new();
-    // A statement takes so many values only.
-    for wanted in wanted.chunks(1_000) {
-        let business = business_keys::table
-            .filter(business_keys::key_hash.eq_any(wanted))
-            .select(business_keys::key_hash)
-            .load(conn)
-            .map_err(store_error)?;
-        let customer = customer_keys::table
-            .filter(customer_keys::key_hash.eq_any(wanted))
-            .select(customer_keys::key_hash)
-            .load(conn)
-            .map_err(store_error)?;
-        found.extend(business);
-        found.extend(customer);
-    }
-    Ok(hashes.iter().copied().filter(|hash| found.contains(hash.as_bytes().as_slice())).collect())
-}
-
 /// Makes a key; an unknown customer is created, a deleted one revived.
 pub(crate) fn create_key(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     secrets: &Secrets,
     key: NewKey,
@@ -145,7 +115,7 @@ pub(crate) fn create_key(
     let NewKey { owner, key_name, description, expires_at, scopes } = key;
     match &owner {
         KeyOwner::Business(business) => accounts::require_business(conn, business)?,
-        KeyOwner::Customer(business, customer) => accounts::ensure_customer(conn, now, business, customer)?,
+        KeyOwner::Customer(business, customer) => customers::ensure_customer(conn, now, business, customer)?,
     }
     let (expired, live): (Vec<_>, Vec<_>) =
         standing(conn, &owner, 0, ROWS_MAX)?.into_iter().partition(|row| !row.is_live(now));
@@ -166,7 +136,7 @@ pub(crate) fn create_key(
 
 /// A slot that none of these rows holds; `None` where the owner has as many keys as it may.
 pub(super) fn slot_left(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     owner: &KeyOwner,
     live: &[KeyRow],
 ) -> Result<Option<i64>, StoreError> {
@@ -184,7 +154,7 @@ pub(super) fn slot_left(
 
 /// Makes a key in a free slot; its name is its id where none is given.
 pub(super) fn make(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     secrets: &Secrets,
     key: NewKey,
@@ -222,7 +192,7 @@ pub(super) fn make(
 }
 
 pub(super) fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     owner: &KeyOwner,
     record: &KeyRecord,
     hash: &[u8],
@@ -230,7 +200,7 @@ pub(super) fn insert(
     row_mac: &[u8; 32],
     slot: Option<i64>,
 ) -> Result<(), StoreError> {
-    let (created_at, expires_at) = (time_text(record.created_at), record.expires_at.map(time_text));
+    let (created_at, expires_at) = (Time::of(record.created_at), record.expires_at.map(Time::of));
     let scopes = record.scopes.to_text();
     macro_rules! values {
         ($table:ident, $business:expr) => {
@@ -245,7 +215,7 @@ pub(super) fn insert(
                 $table::row_mac.eq(row_mac.as_slice()),
                 $table::slot.eq(slot),
                 $table::created_at.eq(&created_at),
-                $table::expires_at.eq(expires_at.as_deref()),
+                $table::expires_at.eq(&expires_at),
                 $table::scopes.eq(scopes.as_deref()),
             )
         };
@@ -264,7 +234,7 @@ pub(super) fn insert(
 
 /// Takes a row out, to be written anew; hands back its hash and how that was made.
 pub(super) fn taken_out(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     owner: &KeyOwner,
     seq: i64,
 ) -> Result<(Vec<u8>, String), StoreError> {
@@ -282,7 +252,7 @@ pub(super) fn taken_out(
     .map_err(store_error)
 }
 
-fn free_slot(conn: &mut SqliteConnection, owner: &KeyOwner, seq: i64) -> Result<(), StoreError> {
+fn free_slot(conn: &mut Conn, owner: &KeyOwner, seq: i64) -> Result<(), StoreError> {
     match owner {
         KeyOwner::Business(_) => diesel::update(business_keys::table.find(seq))
             .set(business_keys::slot.eq(None::<i64>))
@@ -295,19 +265,15 @@ fn free_slot(conn: &mut SqliteConnection, owner: &KeyOwner, seq: i64) -> Result<
     .map_err(store_error)
 }
 
-fn require_owner(conn: &mut SqliteConnection, owner: &KeyOwner) -> Result<(), StoreError> {
+fn require_owner(conn: &mut Conn, owner: &KeyOwner) -> Result<(), StoreError> {
     match owner {
         KeyOwner::Business(business) => accounts::require_business(conn, business),
-        KeyOwner::Customer(business, customer) => accounts::require_customer(conn, business, customer),
+        KeyOwner::Customer(business, customer) => customers::require_customer(conn, business, customer),
     }
 }
 
 /// Every live row of an owner, those in their grace too.
-pub(super) fn live(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    owner: &KeyOwner,
-) -> Result<Vec<KeyRow>, StoreError> {
+pub(super) fn live(conn: &mut Conn, now: Timestamp, owner: &KeyOwner) -> Result<Vec<KeyRow>, StoreError> {
     let mut live = standing(conn, owner, 0, ROWS_MAX)?;
     live.retain(|row| row.is_live(now));
     Ok(live)
@@ -315,7 +281,7 @@ pub(super) fn live(
 
 /// The live keys of an owner, oldest first.
 pub(crate) fn keys(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     owner: &KeyOwner,
     page: PageRequest,
@@ -332,7 +298,7 @@ pub(crate) fn keys(
 
 /// The one live row of this id, else of this name.
 pub(super) fn find(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     owner: &KeyOwner,
     id_or_name: &str,
@@ -351,7 +317,7 @@ pub(super) fn find(
 
 /// One live key.
 pub(crate) fn key(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     owner: &KeyOwner,
     id_or_name: &str,
@@ -363,7 +329,7 @@ pub(crate) fn key(
 
 /// Revokes a live key for good.
 pub(crate) fn revoke_key(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     owner: &KeyOwner,
     id_or_name: &str,
@@ -375,13 +341,8 @@ pub(crate) fn revoke_key(
     Ok(record)
 }
 
-pub(super) fn revoke(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    owner: &KeyOwner,
-    seq: i64,
-) -> Result<(), StoreError> {
-    let at = time_text(now);
+pub(super) fn revoke(conn: &mut Conn, now: Timestamp, owner: &KeyOwner, seq: i64) -> Result<(), StoreError> {
+    let at = Time::of(now);
     // The trigger would erase proof and slot too; said here as well, since all rests on it.
     match owner {
         KeyOwner::Business(_) => diesel::update(business_keys::table.find(seq))
@@ -403,82 +364,18 @@ pub(super) fn revoke(
     .map_err(store_error)
 }
 
-/// What a hash's row says, whatever that is worth: to be proved by `terms::identify`.
-#[derive(Queryable)]
-pub(crate) struct ClaimRow {
-    pub(crate) id: String,
-    pub(crate) business_id: String,
-    pub(crate) customer_id: Option<String>,
-    pub(crate) key_hash: Vec<u8>,
-    pub(crate) row_mac: Option<Vec<u8>>,
-    pub(crate) expires_at: Option<String>,
-    pub(crate) revoked_at: Option<String>,
-    pub(crate) scopes: Option<String>,
-}
-
-/// The row of a hash among the keys of businesses or of customers.
-pub(crate) fn claim(
-    conn: &mut SqliteConnection,
-    hash: &KeyHash,
-    of_customer: bool,
-) -> Result<Option<ClaimRow>, StoreError> {
-    let bytes = hash.as_bytes().as_slice();
-    let found = if of_customer {
-        customer_keys::table
-            .filter(customer_keys::key_hash.eq(bytes))
-            .select((
-                customer_keys::id,
-                customer_keys::business_id,
-                customer_keys::customer_id.nullable(),
-                customer_keys::key_hash,
-                customer_keys::row_mac,
-                customer_keys::expires_at,
-                customer_keys::revoked_at,
-                customer_keys::scopes,
-            ))
-            .get_result(conn)
-    } else {
-        business_keys::table
-            .filter(business_keys::key_hash.eq(bytes))
-            .select((
-                business_keys::id,
-                business_keys::business_id,
-                None::<String>.into_sql::<diesel::sql_types::Nullable<diesel::sql_types::Text>>(),
-                business_keys::key_hash,
-                business_keys::row_mac,
-                business_keys::expires_at,
-                business_keys::revoked_at,
-                business_keys::scopes,
-            ))
-            .get_result(conn)
-    };
-    found.optional().map_err(store_error)
-}
-
-/// The parsed owner of a row; `None` for ids that are none.
-pub(crate) fn owner_of(row: &ClaimRow) -> Option<(BusinessId, Option<CustomerId>)> {
-    let business = BusinessId::parse(&row.business_id).ok()?;
-    let customer = row.customer_id.as_deref().map(CustomerId::parse).transpose().ok()?;
-    Some((business, customer))
-}
-
-fn last_use(conn: &mut SqliteConnection, id: &str) -> Result<Option<Timestamp>, StoreError> {
-    let used = key_uses::table.find(id).select(key_uses::last_used_at).get_result::<String>(conn).optional();
-    Ok(used.map_err(store_error)?.as_deref().and_then(read_time))
+fn last_use(conn: &mut Conn, id: &str) -> Result<Option<Timestamp>, StoreError> {
+    let used = key_uses::table.find(id).select(key_uses::last_used_at).get_result::<Time>(conn).optional();
+    Ok(used.map_err(store_error)?.as_ref().and_then(Time::read))
 }
 
 /// Writes down when keys were used.
 pub(crate) fn note_uses(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     uses: &[(Arc<str>, BusinessId, Timestamp)],
 ) -> Result<(), StoreError> {
     for (key, business, at) in uses {
-        let row = (
-            key_uses::key_id.eq(&**key),
-            key_uses::business_id.eq(business.as_str()),
-            key_uses::last_used_at.eq(time_text(*at)),
-        );
-        diesel::replace_into(key_uses::table).values(row).execute(conn).map_err(store_error)?;
+        put_key_use(conn, key, business, *at)?;
     }
     Ok(())
 }

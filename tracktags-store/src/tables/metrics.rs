@@ -1,8 +1,9 @@
 //! Metrics: the rows, and the metric that a limit creates.
 
 use super::accounts::require_business;
+use super::dialect::{Conn, Time};
 use super::error::store_error;
-use super::rows::{page_of, page_rows, time_text};
+use super::pages::{page_of, page_rows};
 use super::schema::metrics;
 use diesel::prelude::*;
 use tracktags_core::accounts::{BusinessId, MetricName, Scope};
@@ -64,7 +65,7 @@ impl MetricRow {
 
 /// A business's metrics of one scope.
 pub(crate) fn metric_rows(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     scope: Scope,
 ) -> Result<Vec<MetricRow>, StoreError> {
@@ -78,7 +79,7 @@ pub(crate) fn metric_rows(
 
 /// The metric of this name in each scope that has one. A row that makes no sense is left out; it refuses elsewhere.
 pub(crate) fn metric(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
 ) -> Result<Vec<MetricRecord>, StoreError> {
@@ -94,7 +95,7 @@ pub(crate) fn metric(
 
 /// A business's metrics, oldest first.
 pub(crate) fn metrics_page(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     scope: Option<Scope>,
     page: PageRequest,
@@ -116,7 +117,7 @@ pub(crate) fn metrics_page(
 
 /// Whether the business has a metric of this name in any scope.
 pub(crate) fn metric_exists(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
 ) -> Result<bool, StoreError> {
@@ -127,7 +128,7 @@ pub(crate) fn metric_exists(
 }
 
 fn metric_row(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &str,
     scope: Scope,
@@ -152,7 +153,7 @@ pub(crate) const fn created_type(period: Period) -> MetricType {
 
 /// The type of a limit's metric, as customers count it.
 pub(crate) fn metric_type(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &str,
     period: Period,
@@ -164,7 +165,7 @@ pub(crate) fn metric_type(
 
 /// Makes sure that a limit's metric is there and takes limits: in customer scope, for a business-wide limit in both.
 pub(crate) fn ensure_metric(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     name: &MetricName,
@@ -205,12 +206,12 @@ pub(crate) fn ensure_metric(
 }
 
 pub(super) fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     metric: &Metric,
 ) -> Result<(), StoreError> {
-    let at = time_text(now);
+    let at = Time::of(now);
     let values = (
         metrics::business_id.eq(business.as_str()),
         metrics::metric_name.eq(metric.name.as_str()),

@@ -1,5 +1,6 @@
 //! History as it is read: the folded hours of one account, or of all of a business added up.
 
+use super::dialect::{Conn, HOURS_OF_ALL};
 use super::error::store_error;
 use super::schema::usage_history;
 use diesel::prelude::*;
@@ -29,7 +30,7 @@ struct HourRow {
 }
 
 /// The hours that begin in the span asked for, oldest first.
-pub(crate) fn hours(conn: &mut SqliteConnection, query: &HistoryQuery) -> Result<Vec<Hour>, StoreError> {
+pub(crate) fn hours(conn: &mut Conn, query: &HistoryQuery) -> Result<Vec<Hour>, StoreError> {
     let rows: Vec<HourRow> = match &query.accounts {
         Accounts::Own => of_account(conn, query, "")?,
         Accounts::Customer(customer) => of_account(conn, query, customer.as_str())?,
@@ -38,11 +39,7 @@ pub(crate) fn hours(conn: &mut SqliteConnection, query: &HistoryQuery) -> Result
     rows.into_iter().map(read).collect()
 }
 
-fn of_account(
-    conn: &mut SqliteConnection,
-    query: &HistoryQuery,
-    customer: &str,
-) -> Result<Vec<HourRow>, StoreError> {
+fn of_account(conn: &mut Conn, query: &HistoryQuery, customer: &str) -> Result<Vec<HourRow>, StoreError> {
     usage_history::table
         .filter(usage_history::business_id.eq(query.business.as_str()))
         .filter(usage_history::customer_id.eq(customer))
@@ -55,14 +52,8 @@ fn of_account(
         .map_err(store_error)
 }
 
-/// `total` adds as floats do, so a sum beyond all units is large and no error; one within them is exact.
-const ALL: &str = "SELECT bucket, max(operation) AS operation, CAST(total(units) AS INTEGER) AS units, \
-    CAST(total(samples) AS INTEGER) AS samples, CAST(total(overage) AS INTEGER) AS overage, \
-    CAST(total(denied) AS INTEGER) AS denied FROM usage_history \
-    WHERE business_id = ? AND metric_name = ? AND bucket >= ? AND bucket < ? GROUP BY bucket ORDER BY bucket";
-
-fn of_all(conn: &mut SqliteConnection, query: &HistoryQuery) -> Result<Vec<HourRow>, StoreError> {
-    diesel::sql_query(ALL)
+fn of_all(conn: &mut Conn, query: &HistoryQuery) -> Result<Vec<HourRow>, StoreError> {
+    diesel::sql_query(HOURS_OF_ALL)
         .bind::<Text, _>(query.business.as_str())
         .bind::<Text, _>(query.metric.as_str())
         .bind::<BigInt, _>(query.span.start.as_seconds())

@@ -1,10 +1,11 @@
 //! ② Customers: rows, and the rules for changing them.
 
-use crate::sqlite::accounts::require_business;
-use crate::sqlite::error::store_error;
-use crate::sqlite::limits::require_plan;
-use crate::sqlite::rows::{after, holds, page_of, page_rows, read_time, time_or_start, time_text};
-use crate::sqlite::schema::{customers, plans};
+use super::accounts::require_business;
+use super::dialect::{AnyCase, Conn, Time};
+use super::error::store_error;
+use super::pages::{after, holds, page_of, page_rows};
+use super::plans::require_plan;
+use super::schema::{customers, plans};
 use diesel::prelude::*;
 use tracktags_core::accounts::{BusinessId, Customer, CustomerId, SubscriptionStatus};
 use tracktags_core::error::{Conflict, Entity, StoreError};
@@ -27,20 +28,19 @@ pub(crate) struct CustomerRow {
     stripe_customer_id: Option<String>,
     stripe_subscription_id: Option<String>,
     stripe_price_id: Option<String>,
-    subscription_ends_at: Option<String>,
+    subscription_ends_at: Option<Time>,
     subscription_status: Option<String>,
     billing_anchor_day: Option<i64>,
     metadata: String,
-    created_at: String,
-    updated_at: String,
-    deleted_at: Option<String>,
+    created_at: Time,
+    updated_at: Time,
+    deleted_at: Option<Time>,
 }
 
 impl CustomerRow {
     /// When the subscription ends. An end that cannot be read (written with checks off) has passed.
     pub(crate) fn ends_at(&self) -> Option<Timestamp> {
-        let text = self.subscription_ends_at.as_deref()?;
-        Some(read_time(text).unwrap_or_else(|| {
+        Some(self.subscription_ends_at.as_ref()?.read().unwrap_or_else(|| {
             tracing::error!(
                 customer = self.customer_id,
                 "customers.subscription_ends_at is no time: taken as ended"
@@ -86,15 +86,15 @@ impl CustomerRow {
             stripe_subscription_id: self.stripe_subscription_id,
             stripe_price_id: self.stripe_price_id,
             metadata: self.metadata,
-            created_at: time_or_start(&self.created_at),
-            updated_at: time_or_start(&self.updated_at),
+            created_at: self.created_at.read_or_start(),
+            updated_at: self.updated_at.read_or_start(),
         })
     }
 }
 
 /// A customer's row, deleted or not.
 fn any_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     customer: &CustomerId,
 ) -> Result<Option<CustomerRow>, StoreError> {
@@ -109,7 +109,7 @@ fn any_customer(
 
 /// A live customer's row.
 pub(crate) fn find_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     customer: &CustomerId,
 ) -> Result<Option<CustomerRow>, StoreError> {
@@ -118,7 +118,7 @@ pub(crate) fn find_customer(
 
 /// Refuses a customer that is not there.
 pub(crate) fn require_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     customer: &CustomerId,
 ) -> Result<(), StoreError> {
@@ -129,7 +129,7 @@ pub(crate) fn require_customer(
 
 /// Makes sure that a customer is there: creates an unknown one, revives a deleted one.
 pub(crate) fn ensure_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     customer: &CustomerId,
@@ -141,10 +141,7 @@ pub(crate) fn ensure_customer(
 }
 
 /// A business's free plan.
-pub(crate) fn free_plan(
-    conn: &mut SqliteConnection,
-    business: &BusinessId,
-) -> Result<Option<String>, StoreError> {
+pub(crate) fn free_plan(conn: &mut Conn, business: &BusinessId) -> Result<Option<String>, StoreError> {
     plans::table
         .filter(plans::business_id.eq(business.as_str()))
         .filter(plans::is_free.eq(true))
@@ -166,11 +163,11 @@ struct CustomerChanges {
     stripe_subscription_id: Option<Option<String>>,
     stripe_price_id: Option<Option<String>>,
     subscription_status: Option<Option<&'static str>>,
-    subscription_ends_at: Option<Option<String>>,
+    subscription_ends_at: Option<Option<Time>>,
     billing_anchor_day: Option<Option<i64>>,
     metadata: Option<String>,
-    updated_at: Option<String>,
-    deleted_at: Option<Option<String>>,
+    updated_at: Option<Time>,
+    deleted_at: Option<Option<Time>>,
 }
 
 fn set<T>(change: Change<T>) -> Option<Option<T>> {
@@ -183,11 +180,7 @@ fn set<T>(change: Change<T>) -> Option<Option<T>> {
 
 impl CustomerChanges {
     /// Looks up the plan that is named, or that a price stands for.
-    fn prepare(
-        conn: &mut SqliteConnection,
-        business: &BusinessId,
-        fields: CustomerFields,
-    ) -> Result<Self, StoreError> {
+    fn prepare(conn: &mut Conn, business: &BusinessId, fields: CustomerFields) -> Result<Self, StoreError> {
         // An empty plan is none.
         let mut plan_id = set(fields.plan_id).map(|plan| plan.filter(|id| !id.is_empty()));
         match (&plan_id, &fields.stripe_price_id) {
@@ -214,7 +207,7 @@ impl CustomerChanges {
             stripe_price_id: set(fields.stripe_price_id),
             subscription_status: set(fields.subscription_status)
                 .map(|status| status.map(SubscriptionStatus::as_str)),
-            subscription_ends_at: set(fields.subscription_ends_at).map(|at| at.map(time_text)),
+            subscription_ends_at: set(fields.subscription_ends_at).map(|at| at.map(Time::of)),
             billing_anchor_day: set(fields.billing_anchor_day).map(|day| day.map(i64::from)),
             metadata: set(fields.metadata).map(|text| text.unwrap_or_else(|| "{}".to_owned())),
             updated_at: None,
@@ -242,7 +235,7 @@ impl CustomerChanges {
 
 /// Creates a customer, or revives a deleted one: its usage is still there, its keys are gone for good.
 pub(crate) fn create_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     customer: &CustomerId,
@@ -254,10 +247,10 @@ pub(crate) fn create_customer(
         Some(row) if row.deleted_at.is_none() => {
             return Err(StoreError::conflict(Entity::Customer, Conflict::CustomerExists, customer.as_str()));
         }
-        Some(row) => changes.updated_at = Some(time_text(after(now, &row.updated_at))),
+        Some(row) => changes.updated_at = Some(Time::of(after(now, &row.updated_at))),
         None => {
             room_for_customer(conn, business)?;
-            let at = time_text(now);
+            let at = Time::of(now);
             let values = (
                 customers::business_id.eq(business.as_str()),
                 customers::customer_id.eq(customer.as_str()),
@@ -284,7 +277,7 @@ pub(crate) fn create_customer(
 }
 
 fn apply(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     customer: &CustomerId,
     changes: &CustomerChanges,
@@ -296,7 +289,7 @@ fn apply(
 }
 
 /// Refuses one customer too many. `seq` only grows, so first and last bound the number without counting.
-fn room_for_customer(conn: &mut SqliteConnection, business: &BusinessId) -> Result<(), StoreError> {
+fn room_for_customer(conn: &mut Conn, business: &BusinessId) -> Result<(), StoreError> {
     let of = || customers::table.filter(customers::business_id.eq(business.as_str()));
     let first = of().order(customers::seq.asc()).select(customers::seq).first::<i64>(conn).optional();
     let last = of().order(customers::seq.desc()).select(customers::seq).first::<i64>(conn).optional();
@@ -313,7 +306,7 @@ fn room_for_customer(conn: &mut SqliteConnection, business: &BusinessId) -> Resu
 
 /// One customer.
 pub(crate) fn customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     customer: &CustomerId,
@@ -327,7 +320,7 @@ pub(crate) fn customer(
 
 /// Customers, oldest first.
 pub(crate) fn customers(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     query: &CustomerQuery,
 ) -> Result<Page<Customer>, StoreError> {
@@ -349,11 +342,11 @@ pub(crate) fn customers(
         // NULL OR true is true, so a missing name or email takes nothing away.
         rows = rows.filter(
             customers::customer_id
-                .like(pattern.clone())
+                .like_any_case(pattern.clone())
                 .escape('\\')
                 .nullable()
-                .or(customers::customer_name.like(pattern.clone()).escape('\\'))
-                .or(customers::email.like(pattern).escape('\\')),
+                .or(customers::customer_name.like_any_case(pattern.clone()).escape('\\'))
+                .or(customers::email.like_any_case(pattern).escape('\\')),
         );
     }
     let rows = rows.load(conn).map_err(store_error)?;
@@ -363,7 +356,7 @@ pub(crate) fn customers(
 
 /// Changes a customer.
 pub(crate) fn update_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     customer: &CustomerId,
@@ -373,20 +366,20 @@ pub(crate) fn update_customer(
     let row = find_customer(conn, business, customer)?
         .ok_or_else(|| StoreError::not_found(Entity::Customer, customer.as_str()))?;
     let mut changes = CustomerChanges::prepare(conn, business, fields)?;
-    changes.updated_at = Some(time_text(after(now, &row.updated_at)));
+    changes.updated_at = Some(Time::of(after(now, &row.updated_at)));
     apply(conn, business, customer, &changes)?;
     self::customer(conn, now, business, customer)
 }
 
 /// Deletes a customer; a trigger revokes its keys for good.
 pub(crate) fn delete_customer(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     customer: &CustomerId,
 ) -> Result<(), StoreError> {
     require_customer(conn, business, customer)?;
-    let at = time_text(now);
+    let at = Time::of(now);
     let changes = CustomerChanges {
         updated_at: Some(at.clone()),
         deleted_at: Some(Some(at)),

@@ -1,9 +1,10 @@
 //! ③ Plans: rows, and the rules for changing them.
 
-use crate::sqlite::accounts::require_business;
-use crate::sqlite::error::store_error;
-use crate::sqlite::rows::{page_of, page_rows, time_or_start, time_text};
-use crate::sqlite::schema::{customers, plans};
+use super::accounts::require_business;
+use super::dialect::{Conn, Time};
+use super::error::store_error;
+use super::pages::{page_of, page_rows};
+use super::schema::{customers, plans};
 use diesel::prelude::*;
 use tracktags_core::accounts::BusinessId;
 use tracktags_core::error::{Conflict, Entity, StoreError};
@@ -22,7 +23,7 @@ struct PlanRow {
     plan_name: String,
     stripe_price_id: Option<String>,
     is_free: bool,
-    created_at: String,
+    created_at: Time,
 }
 
 impl PlanRow {
@@ -32,22 +33,18 @@ impl PlanRow {
             plan_name: self.plan_name,
             stripe_price_id: self.stripe_price_id,
             is_free: self.is_free,
-            created_at: time_or_start(&self.created_at),
+            created_at: self.created_at.read_or_start(),
         }
     }
 }
 
 /// Refuses a plan that is not there.
-pub(crate) fn require_plan(
-    conn: &mut SqliteConnection,
-    business: &BusinessId,
-    id: &str,
-) -> Result<(), StoreError> {
+pub(crate) fn require_plan(conn: &mut Conn, business: &BusinessId, id: &str) -> Result<(), StoreError> {
     plan(conn, business, id).map(drop)
 }
 
 /// One plan.
-pub(crate) fn plan(conn: &mut SqliteConnection, business: &BusinessId, id: &str) -> Result<Plan, StoreError> {
+pub(crate) fn plan(conn: &mut Conn, business: &BusinessId, id: &str) -> Result<Plan, StoreError> {
     let row = plans::table
         .filter(plans::business_id.eq(business.as_str()))
         .filter(plans::id.eq(id))
@@ -60,7 +57,7 @@ pub(crate) fn plan(conn: &mut SqliteConnection, business: &BusinessId, id: &str)
 
 /// A business's plans, oldest first.
 pub(crate) fn plans(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     page: PageRequest,
 ) -> Result<Page<Plan>, StoreError> {
@@ -77,7 +74,7 @@ pub(crate) fn plans(
 }
 
 /// Every plan of a business: at most [`PLANS_MAX`].
-fn all_plans(conn: &mut SqliteConnection, business: &BusinessId) -> Result<Vec<Plan>, StoreError> {
+fn all_plans(conn: &mut Conn, business: &BusinessId) -> Result<Vec<Plan>, StoreError> {
     let count_max = u32::try_from(PLANS_MAX).unwrap_or(u32::MAX);
     Ok(plans(conn, business, PageRequest { after: None, count_max })?.items)
 }
@@ -113,7 +110,7 @@ fn price_of(change: Change<String>, before: Option<String>) -> Option<String> {
 
 /// Creates a plan. The first one without a price is the free plan, unless said otherwise.
 pub(crate) fn create_plan(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     fields: PlanFields,
@@ -134,7 +131,7 @@ pub(crate) fn create_plan(
         plans::plan_name.eq(plan_name),
         plans::stripe_price_id.eq(price),
         plans::is_free.eq(is_free),
-        plans::created_at.eq(time_text(now)),
+        plans::created_at.eq(Time::of(now)),
     );
     let row = diesel::insert_into(plans::table)
         .values(values)
@@ -146,7 +143,7 @@ pub(crate) fn create_plan(
 
 /// Changes a plan.
 pub(crate) fn update_plan(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     _now: Timestamp,
     business: &BusinessId,
     id: &str,
@@ -170,7 +167,7 @@ pub(crate) fn update_plan(
 
 /// Deletes a plan. A trigger takes its limits along and leaves its customers without one.
 pub(crate) fn delete_plan(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     _now: Timestamp,
     business: &BusinessId,
     id: &str,

@@ -2,10 +2,10 @@
 //! next comes no sooner than a fiftieth of a second later. So a well-formed forged key costs a share of one query, and
 //! never keeps the readers busy; good keys, after a start, are not held up.
 
-use super::{connection, keys, terms};
+use super::access::Reader;
+use super::{claims, terms};
+use crate::Meters;
 use crate::secrets::Secrets;
-use crate::{Meters, OpenError};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tracktags_core::accounts::CustomerId;
 use tracktags_core::error::StoreError;
 use tracktags_core::keys::KeyHash;
-use tracktags_core::time::Timestamp;
 use tracktags_core::traits::Claim;
 
 /// Look-ups that may wait.
@@ -24,33 +23,29 @@ const PACE: Duration = Duration::from_millis(20);
 struct Lookup {
     hash: KeyHash,
     claimed: Option<CustomerId>,
-    now: Timestamp,
     answer: oneshot::Sender<Result<Claim, StoreError>>,
 }
 
-/// The thread that looks.
-pub(super) struct Lane {
+/// The way to the thread that looks.
+pub(crate) struct Lane {
     sender: SyncSender<Lookup>,
 }
 
-impl Lane {
-    pub(super) fn start(path: &Path, secrets: Secrets, meters: Meters) -> Result<Self, OpenError> {
-        let (sender, lookups) = sync_channel(WAITING_MAX);
-        let mut conn = connection::open_reader(path)?;
-        // Ends by itself when the store, which holds the other end, is dropped.
-        super::spawn("tracktags-identify", path, move || serve(&lookups, &mut conn, &secrets, &meters))?;
-        Ok(Self { sender })
-    }
+/// A lane, and the work of its thread. That ends by itself when the lane is dropped.
+pub(crate) fn lane(
+    mut reader: Reader,
+    secrets: Secrets,
+    meters: Meters,
+) -> (Lane, impl FnOnce() + Send + 'static) {
+    let (sender, lookups) = sync_channel(WAITING_MAX);
+    (Lane { sender }, move || serve(&lookups, &mut reader, &secrets, &meters))
+}
 
+impl Lane {
     /// Whom an unknown key speaks for.
-    pub(super) async fn look(
-        &self,
-        hash: KeyHash,
-        claimed: Option<CustomerId>,
-        now: Timestamp,
-    ) -> Result<Claim, StoreError> {
+    pub(super) async fn look(&self, hash: KeyHash, claimed: Option<CustomerId>) -> Result<Claim, StoreError> {
         let (answer, receiver) = oneshot::channel();
-        self.sender.try_send(Lookup { hash, claimed, now, answer }).map_err(|full| match full {
+        self.sender.try_send(Lookup { hash, claimed, answer }).map_err(|full| match full {
             TrySendError::Full(_) => StoreError::Busy { queue: "unknown key" },
             TrySendError::Disconnected(_) => StoreError::Unavailable("the store is closed".into()),
         })?;
@@ -61,12 +56,7 @@ impl Lane {
 }
 
 #[expect(clippy::disallowed_methods, reason = "paces looks; decides nothing")]
-fn serve(
-    lookups: &Receiver<Lookup>,
-    conn: &mut diesel::SqliteConnection,
-    secrets: &Secrets,
-    meters: &Meters,
-) {
+fn serve(lookups: &Receiver<Lookup>, reader: &mut Reader, secrets: &Secrets, meters: &Meters) {
     let mut in_vain: Option<Instant> = None;
     while let Ok(first) = lookups.recv() {
         if let Some(rest) = in_vain.and_then(|at| PACE.checked_sub(at.elapsed())) {
@@ -77,16 +67,15 @@ fn serve(
         gathered.extend(lookups.try_iter().take(WAITING_MAX));
         meters.note_key_query();
         let hashes: Vec<KeyHash> = gathered.iter().map(|lookup| lookup.hash).collect();
-        let known = connection::in_snapshot(conn, |conn| {
-            let known = keys::known_hashes(conn, &hashes)?;
+        let known = reader.read(|conn, now| {
+            let known = claims::known_hashes(conn, &hashes)?;
             Ok(gathered
                 .iter()
                 .map(|lookup| {
                     if !known.contains(&lookup.hash) {
                         return Ok(Claim::Unknown);
                     }
-                    let found =
-                        terms::identify(conn, lookup.now, secrets, lookup.hash, lookup.claimed.as_ref())?;
+                    let found = terms::identify(conn, now, secrets, lookup.hash, lookup.claimed.as_ref())?;
                     Ok(found.map_or(Claim::Refused, |identity| Claim::Proved(Arc::new(identity))))
                 })
                 .collect::<Vec<_>>())

@@ -1,8 +1,7 @@
-//! What rows hold as text → values, and back: times and pages. SQL users write rows too, so a reader takes every form
-//! that the CHECKs let through.
+//! Times, which rows hold as text → values, and back. SQL users write rows too, so a reader takes every form that the
+//! CHECKs let through.
 
 use tracktags_core::time::{MICROS_PER_SECOND, Timestamp};
-use tracktags_core::traits::{Page, PageRequest};
 
 /// A time as rows keep it: UTC, six decimals, so that texts of ours sort as instants do.
 pub(crate) fn time_text(at: Timestamp) -> String {
@@ -70,41 +69,6 @@ const fn days_to(year: i64, month: i64) -> i64 {
     let of_era = year.rem_euclid(400);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// A time that must be there; an unreadable one (written with checks off) is the beginning of time.
-pub(crate) fn time_or_start(text: &str) -> Timestamp {
-    read_time(text).unwrap_or(Timestamp::MIN)
-}
-
-/// The later of `now` and just after `before`, so that a change always shows.
-pub(crate) fn after(now: Timestamp, before: &str) -> Timestamp {
-    now.max(time_or_start(before).plus_micros(1))
-}
-
-/// How many rows to read for a page: one more tells whether another follows.
-pub(crate) fn page_rows(page: PageRequest) -> i64 {
-    i64::from(page.count_max) + 1
-}
-
-/// The page of rows read with [`page_rows`]; `seq` is a row's place, `read` leaves out what is not to be shown.
-pub(crate) fn page_of<R, T>(
-    mut rows: Vec<R>,
-    page: PageRequest,
-    seq: impl Fn(&R) -> i64,
-    read: impl FnMut(R) -> Option<T>,
-) -> Page<T> {
-    let count_max = usize::try_from(page.count_max).unwrap_or(usize::MAX);
-    let more = rows.len() > count_max;
-    rows.truncate(count_max);
-    let next = rows.last().map(seq).filter(|_| more);
-    Page { items: rows.into_iter().filter_map(read).collect(), next }
-}
-
-/// `LIKE` pattern of "holds this text".
-pub(crate) fn holds(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    format!("%{escaped}%")
 }
 
 #[cfg(test)]

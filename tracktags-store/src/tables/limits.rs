@@ -1,10 +1,13 @@
 //! ③ Limits: rows, and the rules for changing them. Which ones win is core's; `terms` reads them for an account.
 //! Plans stand in `plans`.
 
-use super::accounts::{require_business, require_customer};
+use super::accounts::require_business;
+use super::customers::require_customer;
+use super::dialect::{Conn, Time};
 use super::error::store_error;
 use super::metrics::{ensure_metric, metric_type};
-use super::rows::{after, page_of, page_rows, time_or_start, time_text};
+use super::pages::{after, page_of, page_rows};
+use super::plans::require_plan;
 use super::schema::plan_limits;
 use diesel::prelude::*;
 use tracktags_core::accounts::{BusinessId, CustomerId, MetricName};
@@ -14,10 +17,6 @@ use tracktags_core::metrics::{MetricType, Units};
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::{Change, LimitChange, LimitQuery, NewLimit, Page};
 use tracktags_core::windows::Period;
-
-#[path = "plans.rs"]
-mod plans;
-pub(crate) use plans::{create_plan, delete_plan, plan, plans, require_plan, update_plan};
 
 /// Limits that a business may have.
 const LIMITS_MAX: i64 = 100_000;
@@ -38,8 +37,8 @@ pub(crate) struct LimitRow {
     alert_thresholds: String,
     webhook_urls: Option<String>,
     overage_meter: Option<String>,
-    created_at: String,
-    updated_at: String,
+    created_at: Time,
+    updated_at: Time,
 }
 
 impl LimitRow {
@@ -65,8 +64,8 @@ impl LimitRow {
             alert_thresholds: read_thresholds(&self.alert_thresholds)?,
             webhook_urls: self.webhook_urls.clone(),
             overage_meter: self.overage_meter.clone(),
-            created_at: time_or_start(&self.created_at),
-            updated_at: time_or_start(&self.updated_at),
+            created_at: self.created_at.read_or_start(),
+            updated_at: self.updated_at.read_or_start(),
         })
     }
 
@@ -100,11 +99,7 @@ fn thresholds_text(thresholds: &[u16]) -> String {
 }
 
 /// A limit that is shown, with the type its metric really has. A row that makes no sense is shown as what it does.
-fn shown(
-    conn: &mut SqliteConnection,
-    business: &BusinessId,
-    row: &LimitRow,
-) -> Result<Option<Limit>, StoreError> {
+fn shown(conn: &mut Conn, business: &BusinessId, row: &LimitRow) -> Result<Option<Limit>, StoreError> {
     let attachment = || match (&row.plan_id, row.customer_id.as_deref().map(CustomerId::parse)) {
         (_, Some(Ok(customer))) => Attachment::Customer(customer),
         (Some(plan), _) => Attachment::Plan(plan.as_str().into()),
@@ -115,7 +110,7 @@ fn shown(
     Ok(Some(limit))
 }
 
-fn find_limit(conn: &mut SqliteConnection, business: &BusinessId, id: &str) -> Result<LimitRow, StoreError> {
+fn find_limit(conn: &mut Conn, business: &BusinessId, id: &str) -> Result<LimitRow, StoreError> {
     require_business(conn, business)?;
     plan_limits::table
         .filter(plan_limits::business_id.eq(business.as_str()))
@@ -128,17 +123,13 @@ fn find_limit(conn: &mut SqliteConnection, business: &BusinessId, id: &str) -> R
 }
 
 /// One limit.
-pub(crate) fn limit(
-    conn: &mut SqliteConnection,
-    business: &BusinessId,
-    id: &str,
-) -> Result<Limit, StoreError> {
+pub(crate) fn limit(conn: &mut Conn, business: &BusinessId, id: &str) -> Result<Limit, StoreError> {
     let row = find_limit(conn, business, id)?;
     shown(conn, business, &row)?.ok_or_else(|| StoreError::not_found(Entity::Limit, id))
 }
 
 /// Limits, oldest first.
-pub(crate) fn limits(conn: &mut SqliteConnection, query: &LimitQuery) -> Result<Page<Limit>, StoreError> {
+pub(crate) fn limits(conn: &mut Conn, query: &LimitQuery) -> Result<Page<Limit>, StoreError> {
     require_business(conn, &query.business)?;
     let mut rows = plan_limits::table
         .filter(plan_limits::business_id.eq(query.business.as_str()))
@@ -176,10 +167,7 @@ pub(crate) fn limits(conn: &mut SqliteConnection, query: &LimitQuery) -> Result<
 }
 
 /// The business-wide limits: no query of an account reads more than these, its plan's and its own.
-pub(crate) fn wide_rows(
-    conn: &mut SqliteConnection,
-    business: &BusinessId,
-) -> Result<Vec<LimitRow>, StoreError> {
+pub(crate) fn wide_rows(conn: &mut Conn, business: &BusinessId) -> Result<Vec<LimitRow>, StoreError> {
     plan_limits::table
         .filter(plan_limits::business_id.eq(business.as_str()))
         .filter(plan_limits::plan_id.is_null().and(plan_limits::customer_id.is_null()))
@@ -190,7 +178,7 @@ pub(crate) fn wide_rows(
 
 /// The limits of a plan.
 pub(crate) fn plan_rows(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     plan: &str,
 ) -> Result<Vec<LimitRow>, StoreError> {
@@ -204,7 +192,7 @@ pub(crate) fn plan_rows(
 
 /// The limits of a customer.
 pub(crate) fn customer_rows(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     customer: &CustomerId,
 ) -> Result<Vec<LimitRow>, StoreError> {
@@ -218,7 +206,7 @@ pub(crate) fn customer_rows(
 
 /// The other limit for this attachment, metric and period, if there is one.
 pub(super) fn twin(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     attachment: &Attachment,
     metric: &MetricName,
@@ -247,7 +235,7 @@ pub(super) fn twin(
 }
 
 fn refuse_twin(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     attachment: &Attachment,
     metric: &MetricName,
@@ -261,11 +249,7 @@ fn refuse_twin(
 }
 
 /// Creates a limit, and its metric if nobody did.
-pub(crate) fn create_limit(
-    conn: &mut SqliteConnection,
-    now: Timestamp,
-    limit: NewLimit,
-) -> Result<Limit, StoreError> {
+pub(crate) fn create_limit(conn: &mut Conn, now: Timestamp, limit: NewLimit) -> Result<Limit, StoreError> {
     let business = &limit.business;
     require_business(conn, business)?;
     let (plan_id, customer_id) = match &limit.attachment {
@@ -283,7 +267,7 @@ pub(crate) fn create_limit(
     room_for_limit(conn, business)?;
     let wanted = Measured { name: &limit.metric_name, period: limit.period, attachment: &limit.attachment };
     wanted.ensure(conn, now, business, limit.metric_type)?;
-    let at = time_text(now);
+    let at = Time::of(now);
     let values = (
         plan_limits::business_id.eq(business.as_str()),
         plan_limits::metric_name.eq(limit.metric_name.as_str()),
@@ -317,7 +301,7 @@ struct Measured<'a> {
 impl Measured<'_> {
     fn ensure(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         now: Timestamp,
         business: &BusinessId,
         asked: Option<MetricType>,
@@ -327,7 +311,7 @@ impl Measured<'_> {
 }
 
 /// Refuses one limit too many. As with customers: counted only where it could be.
-fn room_for_limit(conn: &mut SqliteConnection, business: &BusinessId) -> Result<(), StoreError> {
+fn room_for_limit(conn: &mut Conn, business: &BusinessId) -> Result<(), StoreError> {
     let of = || plan_limits::table.filter(plan_limits::business_id.eq(business.as_str()));
     let first = of().order(plan_limits::seq.asc()).select(plan_limits::seq).first::<i64>(conn).optional();
     let last = of().order(plan_limits::seq.desc()).select(plan_limits::seq).first::<i64>(conn).optional();
@@ -353,7 +337,7 @@ struct LimitChanges {
     alert_thresholds: Option<String>,
     webhook_urls: Option<Option<String>>,
     overage_meter: Option<Option<String>>,
-    updated_at: String,
+    updated_at: Time,
 }
 
 fn set(change: Change<String>) -> Option<Option<String>> {
@@ -366,7 +350,7 @@ fn set(change: Change<String>) -> Option<Option<String>> {
 
 /// Changes a limit. The usage stays; its attachment is fixed.
 pub(crate) fn update_limit(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     id: &str,
@@ -389,7 +373,7 @@ pub(crate) fn update_limit(
         alert_thresholds: change.alert_thresholds.as_deref().map(thresholds_text),
         webhook_urls: set(change.webhook_urls),
         overage_meter: set(change.overage_meter),
-        updated_at: time_text(after(now, &row.updated_at)),
+        updated_at: Time::of(after(now, &row.updated_at)),
     };
     diesel::update(plan_limits::table.find(row.seq)).set(changes).execute(conn).map_err(store_error)?;
     limit(conn, business, id)
@@ -397,7 +381,7 @@ pub(crate) fn update_limit(
 
 /// Deletes a limit. The usage stays.
 pub(crate) fn delete_limit(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     _now: Timestamp,
     business: &BusinessId,
     id: &str,

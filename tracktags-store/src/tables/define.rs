@@ -1,11 +1,12 @@
 //! Metrics defined, changed and deleted by hand, and the limits made along with them.
 
-use super::accounts::{require_business, require_customer};
+use super::accounts::require_business;
+use super::customers::require_customer;
+use super::dialect::Conn;
 use super::error::store_error;
 use super::limits::{create_limit, twin, update_limit};
 use super::metrics::{RecordRow, insert};
 use super::schema::{businesses, metrics, plan_limits};
-use super::writer::Writer;
 use diesel::prelude::*;
 use std::collections::BTreeSet;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName, Scope};
@@ -26,7 +27,7 @@ fn conflict(why: impl Into<String>) -> StoreError {
 }
 
 fn find(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
     scope: Scope,
@@ -46,7 +47,7 @@ fn find(
 }
 
 fn require(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
     scope: Scope,
@@ -56,7 +57,7 @@ fn require(
 
 /// Defines a metric, or compares what is said with how it is defined; then the limit.
 pub(crate) fn define_metric(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     definition: MetricDefinition,
 ) -> Result<(MetricRecord, bool), StoreError> {
@@ -117,7 +118,7 @@ fn refuse_differences(record: &MetricRecord, said: &MetricFields) -> Result<(), 
     if differs.is_empty() { Ok(()) } else { Err(conflict(differs.join(", "))) }
 }
 
-fn room_for_metric(conn: &mut SqliteConnection, business: &BusinessId) -> Result<(), StoreError> {
+fn room_for_metric(conn: &mut Conn, business: &BusinessId) -> Result<(), StoreError> {
     let count: i64 = metrics::table
         .filter(metrics::business_id.eq(business.as_str()))
         .count()
@@ -140,7 +141,7 @@ struct MetricChanges {
     metadata: Option<String>,
 }
 
-fn apply(conn: &mut SqliteConnection, seq: i64, fields: MetricFields) -> Result<(), StoreError> {
+fn apply(conn: &mut Conn, seq: i64, fields: MetricFields) -> Result<(), StoreError> {
     if fields == MetricFields::default() {
         return Ok(());
     }
@@ -180,7 +181,7 @@ fn own_period(metric: &Metric) -> Option<Period> {
 
 /// Makes the limit, or changes the one that was made before.
 fn set_limit(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     now: Timestamp,
     business: &BusinessId,
     metric: &Metric,
@@ -228,7 +229,7 @@ fn set_limit(
 
 /// Changes a definition. `is_used`: somebody has a value of it already.
 pub(crate) fn update_metric(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
     scope: Scope,
@@ -249,11 +250,7 @@ pub(crate) fn update_metric(
 }
 
 /// Whether a limit of the business names the metric.
-fn is_limited(
-    conn: &mut SqliteConnection,
-    business: &BusinessId,
-    name: &MetricName,
-) -> Result<bool, StoreError> {
+fn is_limited(conn: &mut Conn, business: &BusinessId, name: &MetricName) -> Result<bool, StoreError> {
     let limits = plan_limits::table
         .filter(plan_limits::business_id.eq(business.as_str()))
         .filter(plan_limits::metric_name.eq(name.as_str()));
@@ -262,7 +259,7 @@ fn is_limited(
 
 /// Deletes a definition that nothing names.
 pub(crate) fn delete_metric(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
     scope: Scope,
@@ -281,7 +278,7 @@ pub(crate) fn delete_metric(
 
 /// Deletes a customer's own limits on a metric.
 pub(crate) fn delete_inline_limits(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     business: &BusinessId,
     name: &MetricName,
     customer: &CustomerId,
@@ -294,25 +291,20 @@ pub(crate) fn delete_inline_limits(
     diesel::delete(limits).execute(conn).map_err(store_error)
 }
 
-impl Writer {
-    /// The accounts of one scope that have a value of this metric, folded or not.
-    pub(super) fn accounts_with(
-        &mut self,
-        business: &BusinessId,
-        name: &MetricName,
-        scope: Scope,
-    ) -> Result<Vec<Account>, StoreError> {
-        let mut customers = self.live.customers_with(business, name);
-        customers.extend(super::usage::customers_with(&mut self.conn, business, name)?);
-        let wanted = |customer: &String| customer.is_empty() == (scope == Scope::Business);
-        let account = |customer: String| {
-            if customer.is_empty() {
-                return Some(Account::business(business.clone()));
-            }
-            let customer = CustomerId::parse(&customer).ok()?;
-            Some(Account::customer(business.clone(), customer))
-        };
-        let customers: BTreeSet<String> = customers.into_iter().filter(wanted).collect();
-        Ok(customers.into_iter().filter_map(account).collect())
-    }
+/// The accounts of one scope among these customers of a business; its own account is the empty one.
+pub(crate) fn accounts_of(
+    business: &BusinessId,
+    scope: Scope,
+    customers: impl IntoIterator<Item = String>,
+) -> Vec<Account> {
+    let wanted = |customer: &String| customer.is_empty() == (scope == Scope::Business);
+    let account = |customer: String| {
+        if customer.is_empty() {
+            return Some(Account::business(business.clone()));
+        }
+        let customer = CustomerId::parse(&customer).ok()?;
+        Some(Account::customer(business.clone(), customer))
+    };
+    let customers: BTreeSet<String> = customers.into_iter().filter(wanted).collect();
+    customers.into_iter().filter_map(account).collect()
 }

@@ -1,12 +1,12 @@
 //! What a business leaves behind: 30 days after its deletion everything of it goes, a piece at a time.
 
-use super::audit::{self, Action};
+use super::audit::Action;
+use super::dialect::{Conn, Time, delete_some};
 use super::error::store_error;
-use super::rows::time_text;
 use super::schema::businesses;
+use super::trail;
 use crate::secrets::Secrets;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
 use tracktags_core::accounts::BUSINESS_KEPT_SECONDS;
 use tracktags_core::audit::Author;
 use tracktags_core::error::StoreError;
@@ -39,35 +39,29 @@ const PURGE: Action = Action {
 /// Removes a piece of what the longest deleted business has, the business itself at last. Waits for the ledger, too,
 /// which keeps entries for `ledger_seconds`: counters and ledger must agree as long as both are there.
 pub(crate) fn purge_a_little(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     secrets: &Secrets,
     now: Timestamp,
     ledger_seconds: u32,
 ) -> Result<(), StoreError> {
     let before = now.plus_seconds(-BUSINESS_KEPT_SECONDS.max(i64::from(ledger_seconds)));
     let due = businesses::table
-        .filter(businesses::deleted_at.lt(time_text(before)))
+        .filter(businesses::deleted_at.lt(Time::of(before)))
         .order(businesses::deleted_at)
         .select(businesses::business_id)
         .first::<String>(conn)
         .optional()
         .map_err(store_error)?;
     let Some(id) = due else { return Ok(()) };
-    let change = audit::latest_change(conn)?;
+    let mark = trail::begin(conn)?;
     purge_step(conn, &id)?;
-    audit::note_change(conn, secrets, now, &Author::server(), PURGE, change)
+    trail::note_change(conn, secrets, now, &Author::server(), PURGE, mark)
 }
 
-fn purge_step(conn: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+fn purge_step(conn: &mut Conn, id: &str) -> Result<(), StoreError> {
     let mut left = STEP_ROWS;
     for (table, names) in TABLES {
-        let columns = names.trim_matches(['(', ')']);
-        let rows = format!("SELECT {columns} FROM {table} WHERE business_id = ? LIMIT ?");
-        let gone = diesel::sql_query(format!("DELETE FROM {table} WHERE {names} IN ({rows})"))
-            .bind::<Text, _>(id)
-            .bind::<BigInt, _>(left)
-            .execute(conn)
-            .map_err(store_error)?;
+        let gone = delete_some(conn, table, names, id, left)?;
         left = left.saturating_sub(i64::try_from(gone).unwrap_or(i64::MAX));
         if left <= 0 {
             return Ok(());

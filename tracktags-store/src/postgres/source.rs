@@ -1,0 +1,197 @@
+//! Where the database is, and how to reach it: the store's URL, TLS, and what each session sets.
+//!
+//! `postgres://user:password@host1:port1,host2:port2/database?sslmode=verify-full&target_session_attrs=read-write`: as
+//! libpq reads it, with two differences. TLS is either off or verifies the server's name, so `sslmode` is `disable` or
+//! `verify-full` (`require` is read as that); where it is not said, it is `disable` towards this machine and
+//! `verify-full` towards any other. `sslrootcert` names a file of certificates to trust in place of the public ones.
+
+use crate::{Durability, OpenError};
+use diesel_async::AsyncPgConnection;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracktags_core::error::{Cause, StoreError};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// After this long without an answer a connection is given up.
+const SILENT_MAX: Duration = Duration::from_secs(3);
+
+/// What a connection is for; it decides how long its statements may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A lane's batches: a row that somebody holds is left to others at once.
+    Batches,
+    /// What waits for what somebody holds.
+    Quarantine,
+    /// Reads and changes of configuration, folds.
+    Queries,
+    /// Notifications: mostly idle.
+    Feed,
+}
+
+impl Purpose {
+    /// Milliseconds that a lock may take. A statement may take three seconds.
+    const fn lock_ms(self) -> u32 {
+        match self {
+            Self::Batches => 25,
+            Self::Quarantine | Self::Queries | Self::Feed => 1_000,
+        }
+    }
+}
+
+/// A database, and how to reach it.
+#[derive(Clone)]
+pub(crate) struct Source {
+    config: tokio_postgres::Config,
+    tls: Option<MakeRustlsConnect>,
+    durability: Durability,
+}
+
+impl std::fmt::Debug for Source {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("hosts", &self.config.get_hosts()).finish_non_exhaustive()
+    }
+}
+
+fn refused(why: impl Into<String>) -> OpenError {
+    OpenError::StoreUrl(why.into())
+}
+
+impl Source {
+    /// Reads a store's URL.
+    pub(crate) fn parse(url: &str, durability: Durability) -> Result<Self, OpenError> {
+        let (plain, tls) = split_off_tls(url)?;
+        // What a parser says may hold a piece of the password.
+        let mut config = tokio_postgres::Config::from_str(&plain)
+            .map_err(|_may_hold_a_secret| refused("it is not of the form postgres://user@host:5432/database"))?;
+        if config.get_dbname().is_none() {
+            return Err(refused("it names no database"));
+        }
+        let loopback = config.get_hosts().iter().all(is_loopback);
+        let tls = match tls {
+            Tls::Off => None,
+            Tls::AsFit if loopback => None,
+            Tls::AsFit => Some(verifying(None)?),
+            Tls::Verify(roots) => Some(verifying(roots.as_deref())?),
+        };
+        config
+            .ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable })
+            .application_name("tracktags")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(SILENT_MAX)
+            .keepalives(true)
+            .keepalives_idle(SILENT_MAX)
+            .keepalives_interval(Duration::from_secs(1))
+            .keepalives_retries(2);
+        if config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        Ok(Self { config, tls, durability })
+    }
+
+    /// A connection with its session set up. Call it on the runtime that is to drive it.
+    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<AsyncPgConnection, StoreError> {
+        let unreachable = |error: Cause| StoreError::Unavailable(error);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect_unset()).await;
+        let mut conn = connected
+            .map_err(|_elapsed| unreachable("the database did not answer".into()))?
+            .map_err(|error| unreachable(error.into()))?;
+        diesel_async::SimpleAsyncConnection::batch_execute(&mut conn, &self.session(purpose))
+            .await
+            .map_err(super::error::store_error)?;
+        Ok(conn)
+    }
+
+    async fn connect_unset(&self) -> Result<AsyncPgConnection, Cause> {
+        let conn = match &self.tls {
+            Some(tls) => {
+                let (client, conn) = self.config.connect(tls.clone()).await?;
+                AsyncPgConnection::try_from_client_and_connection(client, conn).await?
+            }
+            None => {
+                let (client, conn) = self.config.connect(tokio_postgres::NoTls).await?;
+                AsyncPgConnection::try_from_client_and_connection(client, conn).await?
+            }
+        };
+        Ok(conn)
+    }
+
+    /// A node that stops between two statements must not hold the others, nor one that is gone: the server ends both.
+    fn session(&self, purpose: Purpose) -> String {
+        let synchronous = match self.durability {
+            Durability::PowerLoss => "on",
+            Durability::Process => "off",
+        };
+        let lock_ms = purpose.lock_ms();
+        format!(
+            "SET synchronous_commit = {synchronous}; SET lock_timeout = {lock_ms}; SET statement_timeout = 3000; \
+             SET idle_in_transaction_session_timeout = 1000; SET tcp_user_timeout = 3000; \
+             SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; \
+             SET client_connection_check_interval = 1000; SET default_transaction_isolation = 'read committed'"
+        )
+    }
+}
+
+enum Tls {
+    Off,
+    AsFit,
+    Verify(Option<String>),
+}
+
+/// Takes `sslmode` and `sslrootcert` out of the URL: the driver does not know what they mean here.
+fn split_off_tls(url: &str) -> Result<(String, Tls), OpenError> {
+    let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), Tls::AsFit)) };
+    let (mut kept, mut mode, mut roots) = (Vec::new(), None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sslmode", value)) => mode = Some(value),
+            Some(("sslrootcert", value)) => roots = Some(value.to_owned()),
+            _ => kept.push(pair),
+        }
+    }
+    let tls = match mode {
+        None if roots.is_none() => Tls::AsFit,
+        Some("disable") => Tls::Off,
+        None | Some("require" | "verify-full") => Tls::Verify(roots),
+        Some(_) => return Err(refused("sslmode is disable or verify-full")),
+    };
+    let plain = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+    Ok((plain, tls))
+}
+
+fn is_loopback(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        }
+        Host::Unix(_) => true,
+    }
+}
+
+fn verifying(roots: Option<&str>) -> Result<MakeRustlsConnect, OpenError> {
+    let mut trusted = RootCertStore::empty();
+    match roots {
+        None => trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let unreadable = || refused(format!("sslrootcert {path} cannot be read as PEM certificates"));
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|_why| unreadable())?;
+            for certificate in certificates {
+                trusted.add(certificate.map_err(|_why| unreadable())?).map_err(|_why| unreadable())?;
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(error.to_string()))?
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
