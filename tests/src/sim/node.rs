@@ -13,7 +13,7 @@ use tracktags_core::accounts::BusinessId;
 use tracktags_core::batch::{Counters, CutCache};
 use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
-use tracktags_core::group_commit::{self, Answer, CommitFault, Decided, Fate, Steps, Work};
+use tracktags_core::group_commit::{self, Answer, CommitFault, Decided, Fate, LockFault, Steps, Work};
 use tracktags_core::limits::Terms;
 use tracktags_core::time::Timestamp;
 use tracktags_core::usage::{Counter, CounterKey, CounterMap, Taken};

@@ -1,100 +1,39 @@
-//! ⑤ The batch on PostgreSQL: what a lane does in each step of [`group_commit`], in two round trips.
-//!
-//! The first begins, creates counters that are missing, locks all in one key order (`locks-in-key-order`), then reads
-//! versions and changes without locking them, then the clock; each is a statement of its own, since a statement sees
-//! what was committed when it began. The second writes counters and ledger, and commits. Between them everything is
-//! decided in memory. The transaction holds an advisory lock of its lane, so that whoever looks for its marker knows
-//! when it can no longer come (docs/RELIABILITY.md, "The batch").
+//! ⑤ The batch on PostgreSQL: what a lane does in each step of [`group_commit`], in two round trips. The first locks and
+//! reads (`locked`), the second writes counters and ledger, and commits; between them everything is decided in memory. The
+//! transaction holds an advisory lock of its lane, so that whoever looks for its marker knows when it can no longer come
+//! (docs/RELIABILITY.md, "The batch").
 
-use super::error::{is_from_server, is_lock_timeout, store_error};
-use super::lane::{Lane, Opened, RETRY_WAIT, UNKNOWN_WAIT};
+use super::error::{is_no_commit, is_refused, store_error};
+use super::lane::{ANSWER_WAIT, Lane, RETRY_WAIT, UNKNOWN_WAIT, lost};
+use super::locked::{self, Fault, LOCK_FREE, Names, Opened, Wanted, names_of};
+use super::quarantine::Quarantine;
 use super::statement::{Bind, statement};
-use super::versions::Read;
-use crate::admission::{Answer, Waiting};
-use crate::ledger::{pack_entries, seal_row, unpack_row};
+use super::tables::audit;
+use super::usage::sealed;
+use crate::admission::{Answer, Holds, Waiting};
+use crate::ledger::pack_entries;
 use crate::mailbox::Deliveries;
-use diesel::result::Error;
-use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
+use diesel::result::QueryResult;
+use diesel::sql_types::Bool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use futures_util::future::join3;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use tokio::time::timeout;
 use tracktags_core::accounts::BusinessId;
-use tracktags_core::batch::Counters;
+use tracktags_core::audit::Event;
+use tracktags_core::batch::{Counters, Outcome};
 use tracktags_core::error::StoreError;
-use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, LockFault, Steps, Work};
+use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, LockFault, Steps};
 use tracktags_core::limits::Terms;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{Counter, CounterKey, CounterMap, Taken};
+use tracktags_core::usage::{Counter, CounterKey, Taken};
 
-const CREATE: &str = "INSERT INTO counters (business_id, customer_id, metric_name, state) \
-    SELECT b, c, m, s FROM unnest(?, ?, ?, ?) AS k(b, c, m, s) \
-    ORDER BY b COLLATE \"C\", c COLLATE \"C\", m COLLATE \"C\" ON CONFLICT DO NOTHING";
-const LOCK: &str = "SELECT r.business_id, r.customer_id, r.metric_name, r.state \
-    FROM unnest(?, ?, ?) AS k(b, c, m) JOIN counters AS r ON r.business_id = k.b COLLATE \"C\" \
-        AND r.customer_id = k.c COLLATE \"C\" AND r.metric_name = k.m COLLATE \"C\" \
-    ORDER BY r.business_id, r.customer_id, r.metric_name FOR UPDATE OF r";
-/// As `LOCK`, but leaves out what somebody holds.
-const LOCK_FREE: &str = "SELECT r.business_id, r.customer_id, r.metric_name, r.state \
-    FROM unnest(?, ?, ?) AS k(b, c, m) JOIN counters AS r ON r.business_id = k.b COLLATE \"C\" \
-        AND r.customer_id = k.c COLLATE \"C\" AND r.metric_name = k.m COLLATE \"C\" \
-    ORDER BY r.business_id, r.customer_id, r.metric_name FOR UPDATE OF r SKIP LOCKED";
-const VERSIONS: &str = "SELECT k.b, coalesce(v.version, 0), c.version, c.customer_id \
-    FROM unnest(?, ?) AS k(b, since) LEFT JOIN config_versions AS v ON v.business_id = k.b COLLATE \"C\" \
-    LEFT JOIN LATERAL (SELECT version, customer_id FROM config_changes \
-        WHERE business_id = k.b COLLATE \"C\" AND version > k.since ORDER BY version LIMIT 10000) AS c ON true \
-    ORDER BY k.b, c.version";
-const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 const UPDATE: &str = "UPDATE counters AS r SET state = k.s FROM unnest(?, ?, ?, ?) AS k(b, c, m, s) \
     WHERE r.business_id = k.b COLLATE \"C\" AND r.customer_id = k.c COLLATE \"C\" AND r.metric_name = k.m COLLATE \"C\"";
 const APPEND: &str = "INSERT INTO usage_ledger (boot, lane, batch, written_at, open_calls, open_units, entries) \
     VALUES (?, ?::int, ?, ?, ?, ?, ?)";
 const MARKER: &str = "SELECT EXISTS (SELECT 1 FROM usage_ledger WHERE boot = ? AND lane = ?::int AND batch = ?)";
 const TRY_LANE: &str = "SELECT pg_try_advisory_xact_lock(?)";
-
-type CounterRow = (Text, Text, Text, Binary);
-type VersionRow = (Text, BigInt, Nullable<BigInt>, Nullable<Text>);
-/// A row of the first, as it is read.
-type FoundCounter = (String, String, String, Vec<u8>);
-
-/// The names of counters, column by column, as statements take them.
-#[derive(Default)]
-pub(super) struct Names<'a> {
-    pub(super) businesses: Vec<&'a str>,
-    pub(super) customers: Vec<&'a str>,
-    pub(super) metrics: Vec<&'a str>,
-}
-
-impl<'a> FromIterator<&'a CounterKey> for Names<'a> {
-    fn from_iter<I: IntoIterator<Item = &'a CounterKey>>(keys: I) -> Self {
-        let mut names = Self::default();
-        for key in keys {
-            let [business, customer, metric] = names_of(key);
-            names.businesses.push(business);
-            names.customers.push(customer);
-            names.metrics.push(metric);
-        }
-        names
-    }
-}
-
-impl Names<'_> {
-    pub(super) fn binds(&self) -> [Bind<'_>; 3] {
-        [Bind::Texts(&self.businesses), Bind::Texts(&self.customers), Bind::Texts(&self.metrics)]
-    }
-
-    pub(super) fn binds_with<'b>(&'b self, states: &'b [&'b [u8]]) -> [Bind<'b>; 4] {
-        let [businesses, customers, metrics] = self.binds();
-        [businesses, customers, metrics, Bind::Blobs(states)]
-    }
-}
-
-/// A counter's names as its row has them; no customer is the business's own account.
-pub(super) fn names_of(key: &CounterKey) -> [&str; 3] {
-    let account = key.account();
-    let customer = account.customer.as_ref().map_or("", |customer| customer.as_str());
-    [account.business.as_str(), customer, key.metric().as_str()]
-}
 
 /// What a batch is to write.
 #[derive(Default)]
@@ -107,12 +46,13 @@ pub(super) struct Pending {
 /// The counters as a batch finds them: those it has locked.
 struct Locked<'a> {
     opened: &'a Opened,
-    holds: &'a crate::admission::Holds,
+    holds: &'a Holds,
 }
 
 impl Counters for Locked<'_> {
     fn load(&mut self, key: &CounterKey) -> Result<Counter, StoreError> {
-        self.opened.counters.get(key).copied().ok_or_else(|| StoreError::Unavailable("a counter is not locked".into()))
+        let missing = || StoreError::Unavailable("a counter is not locked".into());
+        self.opened.counters.get(key).copied().ok_or_else(missing)
     }
 
     fn held(&self, key: &CounterKey) -> i64 {
@@ -120,59 +60,77 @@ impl Counters for Locked<'_> {
     }
 }
 
+fn keys_of(waiting: &[Waiting]) -> BTreeSet<&CounterKey> {
+    waiting.iter().flat_map(|one| one.operation.counters()).collect()
+}
+
 impl Lane {
     /// The first round trip.
-    async fn open(&mut self, waiting: &[Waiting]) -> Result<(), Fault> {
-        let keys: BTreeSet<&CounterKey> = waiting.iter().flat_map(|one| one.operation.counters()).collect();
-        let businesses: BTreeSet<&BusinessId> =
-            waiting.iter().map(|one| &one.operation.terms().account.business).collect();
+    async fn open(&mut self, waiting: &[Waiting]) -> Result<Opened, Fault> {
         self.connected().await.map_err(Fault::Other)?;
         self.batch = self.next_batch;
         self.next_batch = self.next_batch.saturating_add(1);
-        let unknown: Vec<&CounterKey> = keys.iter().copied().filter(|key| !self.known.contains(*key)).collect();
-        let since: Vec<i64> = businesses.iter().map(|business| self.versions.known(business)).collect();
-        let businesses: Vec<&str> = businesses.into_iter().map(BusinessId::as_str).collect();
-        let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({})", self.key);
+        let keys: Vec<&CounterKey> = keys_of(waiting).into_iter().collect();
+        let unknown = keys.iter().copied().filter(|key| !self.known.contains(*key)).collect();
+        let businesses: BTreeSet<&BusinessId> =
+            waiting.iter().map(|one| &one.operation.terms().account.business).collect();
+        // Of one that is not known yet only the version is asked for.
+        let since = |business: &&BusinessId| self.versions.version_of(business).unwrap_or(i64::MAX);
+        let since = businesses.iter().map(since).collect();
+        let businesses = businesses.into_iter().map(BusinessId::as_str).collect();
+        let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({})", self.lock_number);
+        let wanted = Wanted { begin: &begin, keys, unknown, businesses, since };
         let Some(conn) = &self.conn else { return Err(Fault::Other(lost())) };
-        let together = self.is_warm;
-        let (counters, versions, now) =
-            read_locked(conn, together, &begin, &keys, &unknown, &businesses, &since).await?;
-        let mut opened = Opened { now: Timestamp::from_micros(now), counters, read: Read::new(versions) };
-        let missing: Vec<&CounterKey> =
-            keys.iter().copied().filter(|key| !opened.counters.contains_key(*key)).collect();
-        if !missing.is_empty() {
-            // Known, and gone: its business was purged, and is back.
-            create(conn, &missing).await?;
-            opened.counters.extend(lock_counters(conn, LOCK, &missing).await?);
+        match timeout(ANSWER_WAIT, locked::open(conn, self.is_warm, &wanted)).await {
+            Ok(opened) => opened,
+            Err(_elapsed) => {
+                self.conn = None;
+                Err(Fault::Other(StoreError::Unavailable("the database does not answer".into())))
+            }
         }
-        self.is_warm = true;
-        self.opened = Some(opened);
-        Ok(())
     }
 
     /// The places of all work of businesses with a counter that somebody holds.
     async fn blocked(&mut self, waiting: &[Waiting]) -> Result<Vec<usize>, StoreError> {
         self.roll_back().await;
         self.connected().await?;
-        let keys: BTreeSet<&CounterKey> = waiting.iter().flat_map(|one| one.operation.counters()).collect();
-        let keys: Vec<&CounterKey> = keys.into_iter().collect();
+        let keys: Vec<&CounterKey> = keys_of(waiting).into_iter().collect();
         let Some(conn) = &self.conn else { return Err(lost()) };
         SimpleAsyncConnection::batch_execute(&mut &*conn, "BEGIN").await.map_err(store_error)?;
-        // What comes back neither locked nor readable, another's row that is not committed yet, is not among them.
-        let free = lock_counters(conn, LOCK_FREE, &keys).await.map_err(Fault::into_store_error)?;
+        let free = locked::lock(conn, LOCK_FREE, &keys).await.map_err(Fault::into_store_error)?;
+        let there = rows_there(conn, &keys).await.map_err(store_error)?;
         self.roll_back().await;
-        let blocked: HashSet<&BusinessId> = keys
-            .iter()
-            .filter(|key| self.known.contains(**key) && !free.contains_key(**key))
-            .map(|key| &key.account().business)
-            .collect();
-        let is_blocked = |one: &Waiting| blocked.contains(&one.operation.terms().account.business);
+        // One that is neither locked nor readable may be another's row that is not committed yet, or just not be there. It
+        // is held only where no other is: its creation was what waited.
+        let is_held = |key: &&&CounterKey| !free.contains_key(**key) && there.contains(**key);
+        let mut held: HashSet<&BusinessId> =
+            keys.iter().filter(is_held).map(|key| &key.account().business).collect();
+        if held.is_empty() {
+            held = keys.iter().filter(|key| !there.contains(**key)).map(|key| &key.account().business).collect();
+        }
+        let is_blocked = |one: &Waiting| held.contains(&one.operation.terms().account.business);
         Ok(waiting.iter().enumerate().filter(|(_, one)| is_blocked(one)).map(|(place, _)| place).collect())
+    }
+
+    /// Corrections by hand leave their row of the trail in the transaction that does them.
+    async fn note_corrections(&self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
+        for (one, outcome) in waiting.iter().zip(decided.outcomes()) {
+            let (Some(noted), Outcome::Done { value, before }) = (&one.noted, outcome) else { continue };
+            let (by, event) = &**noted;
+            let value_of = |value: i64| serde_json::json!({"value": value}).to_string();
+            let (event, before) = match &event.after {
+                Some(_) => (event.clone(), None),
+                None => (Event { after: Some(value_of(*value)), ..event.clone() }, Some(value_of(*before))),
+            };
+            let row = audit::event_row(&self.secrets, decided.now(), by, &event, before);
+            let Some(conn) = &self.conn else { return Err(lost()) };
+            row.insert_on(conn).await.map_err(store_error)?;
+        }
+        Ok(())
     }
 
     /// The second round trip.
     async fn write_and_commit(&mut self) -> Result<(), CommitFault> {
-        let unheard = |error: Error| CommitFault::Unknown(store_error(error));
         let Some(conn) = &self.conn else { return Err(CommitFault::RolledBack(lost())) };
         let Pending { entries, at, states } = std::mem::take(&mut self.pending);
         let names: Names<'_> = states.keys().collect();
@@ -189,148 +147,86 @@ impl Lane {
             Bind::Bytes(&entries),
         ];
         let states = names.binds_with(&packed);
-        let (mut first, mut second, mut third) = (conn, conn, conn);
-        let update = statement::<()>(UPDATE, &states).execute(&mut first);
-        let append = statement::<()>(APPEND, &row).execute(&mut second);
-        let commit = SimpleAsyncConnection::batch_execute(&mut third, "COMMIT");
-        let (updated, appended, committed) = join3(update, append, commit).await;
-        match (updated, appended, committed) {
-            (Ok(_), Ok(_), Ok(())) => Ok(()),
-            // A transaction with a fault in it rolls back when it is to commit.
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) if is_from_server(&error) => {
-                Err(CommitFault::RolledBack(store_error(error)))
-            }
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => Err(unheard(error)),
+        let written = timeout(ANSWER_WAIT, write_together(conn, self.is_warm, &states, &row)).await;
+        match written {
+            Ok(result) => result,
+            Err(_elapsed) => Err(CommitFault::Unknown(StoreError::Unavailable("a commit is not answered".into()))),
         }
     }
 
     /// Whether the batch's row is there; `None` while it may still come.
     async fn marker(&mut self) -> Result<Option<bool>, StoreError> {
+        // Its transaction may be open on the old connection, which goes.
         self.conn = None;
         self.connected().await?;
         let Some(conn) = &self.conn else { return Err(lost()) };
         let mut conn = conn;
         SimpleAsyncConnection::batch_execute(&mut conn, "BEGIN").await.map_err(store_error)?;
-        let key = [Bind::Number(self.key)];
-        let free = statement::<Bool>(TRY_LANE, &key).get_result::<bool>(&mut conn).await.map_err(store_error)?;
+        let key = [Bind::Number(self.lock_number)];
+        let is_over = statement::<Bool>(TRY_LANE, &key).get_result::<bool>(&mut conn).await.map_err(store_error)?;
         let name = [Bind::Text(&self.boot), Bind::Number(self.number.into()), Bind::Number(self.batch)];
-        let there = statement::<Bool>(MARKER, &name).get_result::<bool>(&mut conn).await.map_err(store_error)?;
+        let is_there = statement::<Bool>(MARKER, &name).get_result::<bool>(&mut conn).await.map_err(store_error)?;
         self.roll_back().await;
         // While the old backend lives, "not there" says nothing.
-        Ok((there || free).then_some(there))
+        Ok((is_there || is_over).then_some(is_there))
     }
 }
 
-/// What keeps a batch from beginning.
-enum Fault {
-    /// Somebody holds a row.
-    Held,
-    Other(StoreError),
+/// Counters, ledger and commit: sent together where each statement is prepared.
+async fn write_together(
+    conn: &AsyncPgConnection,
+    is_warm: bool,
+    states: &[Bind<'_>],
+    row: &[Bind<'_>],
+) -> Result<(), CommitFault> {
+    let (mut first, mut second, mut third) = (conn, conn, conn);
+    let update = statement::<()>(UPDATE, states).execute(&mut first);
+    let append = statement::<()>(APPEND, row).execute(&mut second);
+    let commit = SimpleAsyncConnection::batch_execute(&mut third, "COMMIT");
+    let (updated, appended, committed) = if is_warm {
+        futures_util::join!(update, append, commit)
+    } else {
+        let updated = update.await;
+        let appended = append.await;
+        (updated, appended, commit.await)
+    };
+    ended(updated.map(drop), appended.map(drop), committed)
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        if is_lock_timeout(&error) { Self::Held } else { Self::Other(store_error(error)) }
-    }
-}
-
-impl Fault {
-    fn into_store_error(self) -> StoreError {
-        match self {
-            Self::Held => StoreError::Unavailable("somebody holds a counter".into()),
-            Self::Other(error) => error,
+/// How a transaction ended, by the answers to what was sent together.
+fn ended(updated: QueryResult<()>, appended: QueryResult<()>, committed: QueryResult<()>) -> Result<(), CommitFault> {
+    for written in [updated, appended] {
+        match written {
+            Ok(()) => {}
+            // A transaction with a fault in it rolls back when it is to commit.
+            Err(error) if is_refused(&error) => return Err(CommitFault::RolledBack(store_error(error))),
+            Err(error) => return Err(CommitFault::Unknown(store_error(error))),
         }
     }
+    committed.map_err(|error| {
+        let is_no_commit = is_no_commit(&error);
+        let error = store_error(error);
+        if is_no_commit { CommitFault::RolledBack(error) } else { CommitFault::Unknown(error) }
+    })
 }
 
-fn lost() -> StoreError {
-    StoreError::Unavailable("the connection to the database was lost".into())
-}
-
-async fn create(mut conn: &AsyncPgConnection, keys: &[&CounterKey]) -> Result<(), Fault> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let names: Names<'_> = keys.iter().copied().collect();
-    let mut fresh = Vec::new();
-    crate::ledger::pack_counter(&mut fresh, &Counter::default());
-    let states: Vec<Vec<u8>> = keys.iter().map(|key| seal_row(names_of(key), &fresh)).collect();
-    let states: Vec<&[u8]> = states.iter().map(Vec::as_slice).collect();
-    let binds = names.binds_with(&states);
-    statement::<()>(CREATE, &binds).execute(&mut conn).await?;
-    Ok(())
-}
-
-async fn lock_counters(
-    mut conn: &AsyncPgConnection,
-    sql: &'static str,
-    keys: &[&CounterKey],
-) -> Result<CounterMap<Counter>, Fault> {
+/// Which of these counters have a row, held or not.
+async fn rows_there(mut conn: &AsyncPgConnection, keys: &[&CounterKey]) -> QueryResult<HashSet<CounterKey>> {
+    use diesel::sql_types::Text;
+    const THERE: &str = "SELECT r.business_id, r.customer_id, r.metric_name FROM unnest(?, ?, ?) AS k(b, c, m) \
+        JOIN counters AS r ON r.business_id = k.b COLLATE \"C\" AND r.customer_id = k.c COLLATE \"C\" \
+        AND r.metric_name = k.m COLLATE \"C\" ORDER BY r.business_id, r.customer_id, r.metric_name";
     let names: Names<'_> = keys.iter().copied().collect();
     let binds = names.binds();
-    let rows = statement::<CounterRow>(sql, &binds).load::<FoundCounter>(&mut conn).await?;
-    let mut found = CounterMap::with_capacity_and_hasher(rows.len(), Default::default());
-    // Both are in key order.
+    let rows = statement::<(Text, Text, Text)>(THERE, &binds)
+        .load::<(String, String, String)>(&mut conn)
+        .await?;
     let mut keys = keys.iter();
-    for (business, customer, metric, state) in &rows {
+    let there = rows.iter().filter_map(|(business, customer, metric)| {
         let names = [business.as_str(), customer.as_str(), metric.as_str()];
-        let key = keys.by_ref().find(|key| names_of(key) == names);
-        let key = key.ok_or_else(|| Fault::Other(StoreError::Corrupt("counters are out of order".to_owned())))?;
-        let counter = unpack_row(names, state);
-        let corrupt = |error: crate::LedgerError| Fault::Other(StoreError::Corrupt(error.to_string()));
-        found.insert((*key).clone(), counter.map_err(corrupt)?);
-    }
-    Ok(found)
-}
-
-async fn read_versions(
-    mut conn: &AsyncPgConnection,
-    businesses: &[&str],
-    since: &[i64],
-) -> Result<Vec<super::versions::Row>, Fault> {
-    let binds = [Bind::Texts(businesses), Bind::Numbers(since)];
-    Ok(statement::<VersionRow>(VERSIONS, &binds).load(&mut conn).await?)
-}
-
-async fn read_clock(mut conn: &AsyncPgConnection) -> Result<i64, Fault> {
-    Ok(statement::<BigInt>(CLOCK, &[]).get_result(&mut conn).await?)
-}
-
-async fn begin(mut conn: &AsyncPgConnection, begin: &str) -> Result<(), Fault> {
-    Ok(SimpleAsyncConnection::batch_execute(&mut conn, begin).await?)
-}
-
-type Found = (CounterMap<Counter>, Vec<super::versions::Row>, i64);
-
-/// Sends all statements together, which the server does in order. On a new connection one by one: each is prepared
-/// first, and their order would not be certain.
-async fn read_locked(
-    conn: &AsyncPgConnection,
-    together: bool,
-    start: &str,
-    keys: &BTreeSet<&CounterKey>,
-    unknown: &[&CounterKey],
-    businesses: &[&str],
-    since: &[i64],
-) -> Result<Found, Fault> {
-    let keys: Vec<&CounterKey> = keys.iter().copied().collect();
-    if !together {
-        begin(conn, start).await?;
-        create(conn, unknown).await?;
-        let counters = lock_counters(conn, LOCK, &keys).await?;
-        let versions = read_versions(conn, businesses, since).await?;
-        return Ok((counters, versions, read_clock(conn).await?));
-    }
-    let (begun, created, counters, versions, now) = futures_util::join!(
-        begin(conn, start),
-        create(conn, unknown),
-        lock_counters(conn, LOCK, &keys),
-        read_versions(conn, businesses, since),
-        read_clock(conn),
-    );
-    begun?;
-    created?;
-    Ok((counters?, versions?, now?))
+        keys.by_ref().find(|key| names_of(key) == names).map(|key| (*key).clone())
+    });
+    Ok(there.collect())
 }
 
 impl Steps for Lane {
@@ -357,42 +253,42 @@ impl Steps for Lane {
 
     async fn lock(&mut self, waiting: &[Waiting]) -> Result<(), LockFault> {
         match self.open(waiting).await {
-            Ok(()) => Ok(()),
-            Err(Fault::Other(error)) => Err(error.into()),
-            Err(Fault::Held) if self.set_aside.is_none() => Err(Fault::Held.into_store_error().into()),
-            Err(Fault::Held) => match self.blocked(waiting).await {
-                Ok(places) => Err(LockFault::Blocked(places)),
+            Ok(opened) => {
+                self.opened = Some(opened);
+                Ok(())
+            }
+            Err(Fault::Refused(error)) if !self.is_quarantine => match self.blocked(waiting).await {
+                Ok(places) if !places.is_empty() => Err(LockFault::Blocked(places)),
+                Ok(_nobody) => Err(store_error(error).into()),
                 Err(error) => Err(error.into()),
             },
+            Err(fault) => Err(fault.into_store_error().into()),
         }
     }
 
     fn set_aside(&mut self, blocked: Vec<Waiting>) {
-        if let Some(first) = blocked.first() {
-            let business = &first.operation.terms().account.business;
-            tracing::warn!(%business, calls = blocked.len(), "somebody holds a counter: its business waits by itself");
-        }
-        match &self.set_aside {
-            Some(queue) => queue.push_each(blocked),
-            None => self.queue.put_back(blocked),
-        }
+        Quarantine::take_in(&self.quarantine, blocked);
     }
 
-    async fn write(&mut self, _waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
+    async fn write(&mut self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
         let states = &mut self.pending.states;
         let entries = pack_entries(decided.entries(), decided.now(), |entry, state| {
-            states.insert(entry.counter.clone(), seal_row(names_of(&entry.counter), state));
+            states.insert(entry.counter.clone(), sealed(&entry.counter, state));
         });
         self.pending.entries = entries;
         self.pending.at = decided.now();
-        Ok(())
+        self.note_corrections(waiting, decided).await
     }
 
     async fn commit(&mut self) -> Result<(), CommitFault> {
         let result = self.write_and_commit().await;
-        if let Err(CommitFault::Unknown(error)) = &result {
-            tracing::error!(%error, batch = self.batch, "a commit was not heard");
-            self.unheard_since = Some(self.instant());
+        match &result {
+            Ok(()) => self.is_warm = true,
+            Err(CommitFault::Unknown(error)) => {
+                tracing::error!(%error, lane = self.number, batch = self.batch, "a commit was not heard");
+                self.unheard_since = Some(self.instant());
+            }
+            Err(CommitFault::RolledBack(_)) => {}
         }
         result
     }
@@ -402,7 +298,8 @@ impl Steps for Lane {
         self.pending = Pending::default();
         let Some(conn) = &self.conn else { return };
         let mut conn = conn;
-        if SimpleAsyncConnection::batch_execute(&mut conn, "ROLLBACK").await.is_err() {
+        let ended = timeout(ANSWER_WAIT, SimpleAsyncConnection::batch_execute(&mut conn, "ROLLBACK")).await;
+        if !matches!(ended, Ok(Ok(()))) {
             self.conn = None;
         }
     }
@@ -411,20 +308,21 @@ impl Steps for Lane {
         let batch = self.batch;
         match self.marker().await {
             Ok(Some(committed)) => {
-                tracing::warn!(batch, committed, "the outcome of a batch is known now");
+                tracing::warn!(lane = self.number, batch, committed, "the outcome of a batch is known now");
                 self.unheard_since = None;
                 if committed { Fate::Committed } else { Fate::Lost }
             }
             Ok(None) => Fate::Unknown,
             Err(error) => {
-                tracing::error!(%error, batch, "the outcome of a batch is still not known");
+                tracing::error!(%error, lane = self.number, batch, "the outcome of a batch is still not known");
+                self.store_fails(&error);
                 Fate::Unknown
             }
         }
     }
 
     fn is_patience_over(&mut self) -> bool {
-        self.unheard_since.is_some_and(|since| since.elapsed() >= UNKNOWN_WAIT)
+        self.unheard_since.is_some_and(|since| self.instant().duration_since(since) >= UNKNOWN_WAIT)
     }
 
     async fn pause(&mut self) {
@@ -440,7 +338,10 @@ impl Steps for Lane {
 
     fn failed(&mut self, error: &StoreError) {
         tracing::warn!(%error, lane = self.number, "a batch was rolled back");
-        self.store_fails(error);
+        // One that waits for what somebody holds says nothing of the database.
+        if !self.is_quarantine {
+            self.store_fails(error);
+        }
     }
 
     fn hold(&mut self, key: &CounterKey, units: i64) {

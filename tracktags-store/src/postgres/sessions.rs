@@ -2,7 +2,7 @@
 //! A connection that breaks is made anew with the next piece of work.
 
 use super::dialect::Conn;
-use super::error::{is_conflict, store_error};
+use super::error::{is_conflict, is_no_commit, store_error};
 use super::source::{Purpose, Source};
 use super::statement::statement;
 use crate::OpenError;
@@ -19,18 +19,24 @@ use tracktags_core::time::Timestamp;
 /// Work that may wait for each connection.
 const WAITING_MAX: usize = 1_024;
 /// How often a change is tried whose transaction met another.
-const TRIES_MAX: usize = 8;
+const TRIES_MAX: usize = 16;
 
 /// Sees what was committed when its first statement began, and nothing later.
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// As if there were no other: rules that are checked before they are written hold, or the change is tried again.
 const BEGIN_CHANGE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+/// The same while no batch commits: none has written to the counters, and none will.
+const BEGIN_WITHOUT_BATCHES: &str =
+    "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL lock_timeout = 200; LOCK TABLE counters IN SHARE MODE";
+/// Each statement sees what was committed when it began.
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+const COMMIT: &str = "COMMIT";
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 type Work = Box<dyn FnOnce(&mut Session) + Send>;
 
 /// A connection, made when it is first needed.
-pub(super) struct Session {
+pub(crate) struct Session {
     source: Source,
     runtime: Handle,
     conn: Option<Conn>,
@@ -70,7 +76,7 @@ impl Session {
     }
 
     /// Reads in one snapshot. A connection that had broken is tried anew once: nothing was done on it.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &mut self,
         mut read: impl FnMut(&mut Conn, Timestamp) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -87,15 +93,39 @@ impl Session {
     /// Changes in a transaction of its own, again where it met another; all of it or nothing was done.
     pub(super) fn change<T>(
         &mut self,
+        change: impl FnMut(&mut Conn, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.again(BEGIN_CHANGE, change)
+    }
+
+    /// As [`change`](Self::change), while no batch commits.
+    pub(super) fn change_without_batches<T>(
+        &mut self,
+        change: impl FnMut(&mut Conn, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.again(BEGIN_WITHOUT_BATCHES, change)
+    }
+
+    /// Writes what rests on no rule that others might break meanwhile.
+    pub(super) fn write<T>(
+        &mut self,
+        write: impl FnMut(&mut Conn, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.again(BEGIN_WRITE, write)
+    }
+
+    fn again<T>(
+        &mut self,
+        begin: &str,
         mut change: impl FnMut(&mut Conn, Timestamp) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         for _try in 1..TRIES_MAX {
-            match self.run(BEGIN_CHANGE, "COMMIT", &mut change) {
+            match self.run(begin, COMMIT, &mut change) {
                 Err(error) if is_conflict(&error) => {}
                 result => return result,
             }
         }
-        self.run(BEGIN_CHANGE, "COMMIT", change)
+        self.run(begin, COMMIT, change)
     }
 }
 
@@ -110,9 +140,8 @@ fn within<T>(
     let done = work(conn, Timestamp::from_micros(now))?;
     match conn.batch_execute(end) {
         Ok(()) => Ok(done),
-        Err(error) if super::error::is_from_server(&error) => Err(store_error(error)),
         // Nobody heard what became of it.
-        Err(error) if end == "COMMIT" => {
+        Err(error) if end == COMMIT && !is_no_commit(&error) => {
             tracing::error!(%error, "the commit of a change was not heard");
             Err(StoreError::CommitUnknown)
         }

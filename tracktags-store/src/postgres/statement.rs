@@ -58,3 +58,6 @@ impl<ST> QueryId for Statement<'_, ST> {
 impl<ST> Query for Statement<'_, ST> {
     type SqlType = ST;
 }
+
+/// Also where the caller blocks. (Those that await need no such line.)
+impl<ST> diesel::RunQueryDsl<super::dialect::Conn> for Statement<'_, ST> {}

@@ -32,7 +32,7 @@ CREATE TABLE config_changes (
 );
 CREATE INDEX config_changes_version ON config_changes (business_id, version);
 CREATE INDEX config_changes_changed_at ON config_changes (changed_at);
-CREATE INDEX config_changes_transaction ON config_changes (transaction_id);
+CREATE INDEX config_changes_transaction ON config_changes (transaction_id, id);
 
 -- What the server keeps for itself: its deployment, what tells a wrong master key.
 CREATE TABLE server_state (

@@ -58,9 +58,11 @@ CREATE TABLE ledger_position (
     PRIMARY KEY (boot, lane)
 ) WITH (fillfactor = 50);
 
--- The starts of nodes, and whether each one stopped in order.
+-- The starts of nodes: when each was last heard of, and whether it stopped in order. One that did, or that is not heard
+-- of any more, goes with its positions once all it wrote is folded.
 CREATE TABLE node_boots (
     boot text COLLATE "C" PRIMARY KEY,
     started_at bigint NOT NULL,
+    seen_at bigint NOT NULL,
     clean_stop boolean NOT NULL DEFAULT false
 );
