@@ -3,7 +3,7 @@
 use crate::limits::Terms;
 use crate::metrics::Units;
 use crate::time::Timestamp;
-use crate::usage::Taken;
+use crate::usage::{CounterKey, Taken};
 use std::sync::Arc;
 
 /// Which metrics a demand asks, and how many units it takes.
@@ -132,5 +132,21 @@ impl Operation {
             | Self::SetTo { terms, .. }
             | Self::Reset { terms, .. } => terms,
         }
+    }
+
+    /// The counters it reads: one, or those of all metrics where all are asked.
+    pub fn counters(&self) -> impl Iterator<Item = &CounterKey> {
+        let terms = self.terms();
+        let places = match self {
+            Self::Take(Demand { ask: Ask::All { .. }, .. }) => 0..terms.limits.metrics().len(),
+            Self::Take(Demand { ask: Ask::One { place, .. }, .. })
+            | Self::Settle { place, .. }
+            | Self::Record { place, .. }
+            | Self::Start { place, .. }
+            | Self::Correct { place, .. }
+            | Self::SetTo { place, .. }
+            | Self::Reset { place, .. } => *place..place.saturating_add(1),
+        };
+        places.filter_map(|place| terms.limits.get(place).map(|entry| entry.counter))
     }
 }

@@ -66,6 +66,12 @@ impl VersionTable {
         }
     }
 
+    /// The version at which a business is known, if it is.
+    #[must_use]
+    pub fn version_of(&self, business: &BusinessId) -> Option<i64> {
+        self.known.get(business).map(|known| known.version)
+    }
+
     /// Makes sure that every business with a demand among those waiting is known as of now.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tracktags_core::accounts::BusinessId;
 use tracktags_core::audit::{Author, Event};
@@ -20,6 +21,7 @@ use tracktags_core::batch::Outcome;
 use tracktags_core::decide::Decision;
 use tracktags_core::demand::{Demand, Operation};
 use tracktags_core::error::StoreError;
+use tracktags_core::group_commit::Work;
 use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
 use tracktags_core::usage::{CounterKey, CounterMap, Taken};
@@ -53,6 +55,16 @@ impl Waiting {
         let waiting = Self { operation, opens, noted: None, slot: mailbox::slot(sender) };
         // The engine answers every slot; a dropped one means that it died with the batch open.
         (waiting, async move { receiver.await.unwrap_or(Err(StoreError::CommitUnknown)) })
+    }
+}
+
+impl Work for Waiting {
+    fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    fn opens(&self) -> bool {
+        self.opens
     }
 }
 
@@ -231,7 +243,14 @@ impl Queue {
         lock(&self.inner).abrupt
     }
 
-    pub(crate) fn note_batch(&self, micros: u64) {
+    /// Notes how long a batch of so many took, for the estimate of a wait.
+    pub(crate) fn note_batch(&self, operations: usize, took: Duration) {
+        let took = took.as_micros();
+        let full = took.saturating_mul(self.batch_max as u128);
+        // A small batch says little about a full one: its cost is mostly the commit.
+        let says_much = operations > 0 && operations >= self.batch_max / 4;
+        let estimate = if says_much { full / (operations as u128) } else { took };
+        let micros = u64::try_from(estimate).unwrap_or(u64::MAX);
         let old = self.batch_micros.load(Ordering::Relaxed);
         self.batch_micros.store((old.saturating_mul(7).saturating_add(micros)) / 8, Ordering::Relaxed);
     }
@@ -568,7 +587,7 @@ mod tests {
         let queue = Queue::new(&limits);
         // A batch takes 30 ms, smoothed.
         for _ in 0..100 {
-            queue.note_batch(30_000);
+            queue.note_batch(4, Duration::from_millis(30));
         }
         // Three fit into 100 ms: the one being committed, and two that wait.
         let flood: Vec<_> = (0..20).map(|_| push(&queue, "flood")).collect();

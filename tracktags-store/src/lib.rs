@@ -8,6 +8,7 @@ mod health;
 mod ledger;
 mod mailbox;
 mod meters;
+mod postgres;
 pub mod secrets;
 mod sqlite;
 
@@ -38,7 +39,9 @@ pub enum Durability {
 /// Every limit of the store, with its unit in the name.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
-    /// Demands that may wait.
+    /// Lanes of batches beside each other, each with a connection; an embedded database has one writer.
+    pub lanes: u8,
+    /// Demands that may wait for each lane.
     pub queue_entries_max: usize,
     /// Operations in one batch; what waits beyond them is taken in turn over the businesses.
     pub batch_entries_max: usize,
@@ -72,6 +75,7 @@ impl StoreLimits {
 impl Default for StoreLimits {
     fn default() -> Self {
         Self {
+            lanes: 2,
             queue_entries_max: 8_192,
             batch_entries_max: 1_024,
             wait_ms_max: 100,
@@ -89,7 +93,7 @@ impl Default for StoreLimits {
 
 /// How to open the store.
 pub struct OpenOptions {
-    /// `sqlite:PATH`.
+    /// `sqlite:PATH` or `postgres://USER@HOST/DATABASE`.
     pub url: String,
     /// What a commit survives.
     pub durability: Durability,
@@ -118,8 +122,17 @@ impl Clock for SystemClock {
 #[non_exhaustive]
 pub enum OpenError {
     /// The URL names no engine: a bare path is refused, so that a typing error creates no database.
-    #[error("{0:?} is no store URL; write sqlite:PATH")]
+    #[error("{0:?} is no store URL; write sqlite:PATH or postgres://USER@HOST/DATABASE")]
     Url(String),
+    /// The URL of a server's database says something that is not understood.
+    #[error("store.url: {0}")]
+    StoreUrl(String),
+    /// The server cannot be reached, or does not let us in.
+    #[error("store.url: the database cannot be used")]
+    Unreachable(#[source] tracktags_core::error::Cause),
+    /// A thread or its runtime could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
     /// Another server has it.
     #[error("another server uses the database {}", .0.display())]
     Locked(PathBuf),
@@ -159,8 +172,8 @@ pub enum OpenError {
     /// No key of this database's was made under this master key.
     #[error("wrong_master_key: this database belongs to another master key (secrets.master_key)")]
     WrongMasterKey,
-    /// SQLite does not do what `durability` needs.
-    #[error("store.durability needs another {setting} than SQLite gives ({found})")]
+    /// The database does not do what `durability` needs.
+    #[error("store.durability needs another {setting} than the database gives ({found})")]
     Durability {
         /// The setting read back.
         setting: &'static str,
@@ -189,48 +202,84 @@ pub struct Node {
     pub deployment: String,
     /// What it measures of itself.
     pub meters: Meters,
-    engine: sqlite::Engine,
+    engine: Engine,
+}
+
+/// What works behind a node.
+enum Engine {
+    Sqlite(sqlite::Engine),
+    Postgres(postgres::Engine),
 }
 
 impl Node {
-    /// Bytes of the write-ahead log in use, as last measured.
+    /// Bytes of the write-ahead log in use, as last measured; 0 where that is the server's.
     #[must_use]
     pub fn wal_bytes(&self) -> u64 {
-        self.engine.wal_bytes()
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.wal_bytes(),
+            Engine::Postgres(_) => 0,
+        }
     }
 
     /// Whether it can serve.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.engine.health()
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.health(),
+            Engine::Postgres(engine) => engine.health(),
+        }
     }
 
     /// Writes what waits, folds, checkpoints and closes. Blocks; call it after the last request.
     pub fn close(self) {
-        self.engine.close();
+        match self.engine {
+            Engine::Sqlite(engine) => engine.close(),
+            Engine::Postgres(engine) => engine.close(),
+        }
     }
 }
 
-/// Brings the schema of a database up to date that no server has open, and names the steps that were taken. Needs no
-/// master key, so that it can be done by whoever upgrades, before the server starts.
+/// Brings the schema of a database up to date, and names the steps that were taken. Needs no master key, so that it can be
+/// done by whoever upgrades, before the server starts. An embedded database may be open in no server.
 ///
 /// # Errors
 /// [`OpenError`]: it is not there, in use, or of a newer program.
 pub fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
-    sqlite::migrate(database_path(url)?)
+    if is_postgres(url) { postgres::migrate(url) } else { sqlite::migrate(database_path(url)?) }
 }
 
-/// Opens the database, creating and migrating it. Blocks.
+/// Opens the database, creating (where it is embedded) and migrating it. Blocks.
 ///
 /// # Errors
 /// [`OpenError`]: nothing is served.
 pub fn open(options: OpenOptions) -> Result<Node, OpenError> {
+    if is_postgres(&options.url) {
+        return postgres::open(options);
+    }
     let path = database_path(&options.url)?.to_owned();
     sqlite::open(&path, options)
+}
+
+/// Whether a store URL names a PostgreSQL server's database.
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// The file that a store URL names.
 pub(crate) fn database_path(url: &str) -> Result<&Path, OpenError> {
     let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
-    path.filter(|path| !path.is_empty()).map(Path::new).ok_or_else(|| OpenError::Url(url.to_owned()))
+    path.filter(|path| !path.is_empty()).map(Path::new).ok_or_else(|| OpenError::Url(without_secrets(url)))
+}
+
+/// As much of a URL as can hold no password.
+fn without_secrets(url: &str) -> String {
+    url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, rest)| format!("…@{rest}"))
+}
+
+/// A time as rows and proofs keep it: UTC, six decimals, so that texts of ours sort as instants do.
+pub(crate) fn time_text(at: Timestamp) -> String {
+    let text = at.to_string();
+    let (whole, fraction) =
+        text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), ""));
+    format!("{whole}.{fraction:0<6}Z")
 }

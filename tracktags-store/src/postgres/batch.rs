@@ -6,7 +6,7 @@
 use super::error::{is_no_commit, is_refused, store_error};
 use super::lane::{ANSWER_WAIT, Lane, RETRY_WAIT, UNKNOWN_WAIT, lost};
 use super::locked::{self, Fault, LOCK_FREE, Names, Opened, Wanted, names_of};
-use super::quarantine::Quarantine;
+use super::schema::audit_logs;
 use super::statement::{Bind, statement};
 use super::tables::audit;
 use super::usage::sealed;
@@ -20,8 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use tokio::time::timeout;
 use tracktags_core::accounts::BusinessId;
-use tracktags_core::audit::Event;
-use tracktags_core::batch::{Counters, Outcome};
+use tracktags_core::batch::Counters;
 use tracktags_core::error::StoreError;
 use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, LockFault, Steps};
 use tracktags_core::limits::Terms;
@@ -115,16 +114,13 @@ impl Lane {
     /// Corrections by hand leave their row of the trail in the transaction that does them.
     async fn note_corrections(&self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
         for (one, outcome) in waiting.iter().zip(decided.outcomes()) {
-            let (Some(noted), Outcome::Done { value, before }) = (&one.noted, outcome) else { continue };
-            let (by, event) = &**noted;
-            let value_of = |value: i64| serde_json::json!({"value": value}).to_string();
-            let (event, before) = match &event.after {
-                Some(_) => (event.clone(), None),
-                None => (Event { after: Some(value_of(*value)), ..event.clone() }, Some(value_of(*before))),
-            };
-            let row = audit::event_row(&self.secrets, decided.now(), by, &event, before);
+            let Some(row) = audit::correction_row(&self.secrets, decided.now(), one, outcome) else { continue };
             let Some(conn) = &self.conn else { return Err(lost()) };
-            row.insert_on(conn).await.map_err(store_error)?;
+            diesel::insert_into(audit_logs::table)
+                .values(row)
+                .execute(&mut &*conn)
+                .await
+                .map_err(store_error)?;
         }
         Ok(())
     }
@@ -267,7 +263,7 @@ impl Steps for Lane {
     }
 
     fn set_aside(&mut self, blocked: Vec<Waiting>) {
-        Quarantine::take_in(&self.quarantine, blocked);
+        self.quarantine.take_in(blocked);
     }
 
     async fn write(&mut self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {

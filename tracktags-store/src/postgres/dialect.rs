@@ -9,7 +9,7 @@ use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::serialize::{self, Output, ToSql};
-use diesel::sql_types::{BigInt, SqlType, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::{AsyncConnectionWrapper, BlockOn};
 use tokio::runtime::Handle;
@@ -81,8 +81,7 @@ impl FromSql<Timestamptz, Pg> for Time {
 pub(crate) trait AnyCase: PgTextExpressionMethods + Sized {
     fn like_any_case<T>(self, pattern: T) -> ILike<Self, T>
     where
-        Self::SqlType: SqlType + diesel::sql_types::TextOrNullableText,
-        T: AsExpression<Self::SqlType>,
+        T: AsExpression<Text>,
     {
         self.ilike(pattern)
     }

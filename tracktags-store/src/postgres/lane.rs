@@ -1,46 +1,59 @@
-//! A lane: a thread with a connection and a queue of its own. All that one account asks for goes through one of them.
+//! A lane: a thread with a connection and a queue of its own. All that one account asks for goes through one of them. One
+//! lane more is the quarantine: it serves the businesses that somebody holds up, one at a time.
 
 use super::batch::Pending;
+use super::boots;
 use super::denied::Denied;
+use super::locked::Opened;
+use super::quarantine::{Quarantine, of_one_business};
 use super::source::{Purpose, Source};
-use super::versions::Read;
-use crate::admission::{Holds, Queue, Taking};
+use crate::Meters;
+use crate::admission::{Holds, Queue, Taking, Waiting};
 use crate::health::{Alert, Condition};
-use crate::{Meters, StoreLimits};
+use crate::secrets::Secrets;
 use diesel_async::AsyncPgConnection;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tracktags_core::accounts::BusinessId;
 use tracktags_core::batch::CutCache;
 use tracktags_core::error::StoreError;
-use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{Counter, CounterKey, CounterMap};
+use tracktags_core::group_commit;
+use tracktags_core::usage::CounterKey;
 use tracktags_core::versions::VersionTable;
 
 /// How long callers wait for the outcome of a commit that was not heard.
 pub(super) const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 /// Between two tries of a database that fails.
 pub(super) const RETRY_WAIT: Duration = Duration::from_millis(50);
+/// A round trip that takes longer is given up, with its connection.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(1_500);
 /// The longest sleep.
 const IDLE: Duration = Duration::from_millis(200);
 /// Counters whose rows are known to be there; beyond it a lane asks anew.
 const KNOWN_MAX: usize = 1_000_000;
 
-/// What a batch read under its locks.
-pub(super) struct Opened {
-    pub(super) now: Timestamp,
-    pub(super) counters: CounterMap<Counter>,
-    pub(super) read: Read,
+/// What all lanes of a node share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) source: Source,
+    pub(super) secrets: Secrets,
+    pub(super) boot: Arc<str>,
+    pub(super) holds: Arc<Holds>,
+    pub(super) denied: Arc<Denied>,
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) condition: Arc<Mutex<Condition>>,
+    pub(super) meters: Meters,
 }
 
 pub(super) struct Lane {
-    pub(super) source: Source,
-    pub(super) purpose: Purpose,
+    source: Source,
+    pub(super) secrets: Secrets,
     pub(super) boot: Arc<str>,
     pub(super) number: i32,
-    /// Names the lane's advisory lock.
-    pub(super) key: i64,
+    /// Of the lane's advisory lock.
+    pub(super) lock_number: i64,
     pub(super) conn: Option<AsyncPgConnection>,
     /// Each statement has been prepared on this connection.
     pub(super) is_warm: bool,
@@ -53,40 +66,116 @@ pub(super) struct Lane {
     pub(super) pending: Pending,
     pub(super) holds: Arc<Holds>,
     pub(super) queue: Arc<Queue>,
-    /// Where what somebody holds up goes; none where this is that lane.
-    pub(super) set_aside: Option<Arc<Queue>>,
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) is_quarantine: bool,
     pub(super) denied: Arc<Denied>,
-    pub(super) condition: Arc<Mutex<Condition>>,
-    pub(super) meters: Meters,
-    pub(super) limits: StoreLimits,
-    pub(super) store_failed: bool,
+    condition: Arc<Mutex<Condition>>,
+    meters: Meters,
+    store_failed: bool,
+    succeeded: bool,
     pub(super) unheard_since: Option<Instant>,
 }
 
+pub(super) fn lost() -> StoreError {
+    StoreError::Unavailable("the connection to the database was lost".into())
+}
+
 impl Lane {
+    pub(super) fn new(shared: Shared, number: i32, queue: Arc<Queue>, is_quarantine: bool) -> Self {
+        let Shared { source, secrets, boot, holds, denied, quarantine, condition, meters } = shared;
+        Self {
+            lock_number: boots::lane_lock(&boot, number),
+            source,
+            secrets,
+            boot,
+            number,
+            conn: None,
+            is_warm: false,
+            batch: 0,
+            next_batch: 1,
+            versions: VersionTable::default(),
+            cuts: CutCache::default(),
+            known: HashSet::default(),
+            opened: None,
+            pending: Pending::default(),
+            holds,
+            queue,
+            quarantine,
+            is_quarantine,
+            denied,
+            condition,
+            meters,
+            store_failed: false,
+            succeeded: false,
+            unheard_since: None,
+        }
+    }
+
     /// The loop, on a runtime of its own, which drives its connection. Ends when the queue is closed and empty.
     pub(super) fn serve(mut self, runtime: &Runtime) {
+        let mut last = None;
         loop {
             match self.queue.take() {
+                Taking::Some(waiting) if self.is_quarantine => self.serve_one(runtime, waiting, &mut last),
                 Taking::Some(waiting) => {
-                    let began = self.instant();
-                    let count = waiting.len();
-                    runtime.block_on(tracktags_core::group_commit::run(&mut self, waiting));
-                    self.note_batch(began, count);
+                    let waiting = self.quarantine.sift(waiting);
+                    self.batch(runtime, waiting);
                 }
-                Taking::Nothing => self.queue.park(IDLE),
+                Taking::Nothing => {
+                    self.look_after_store(runtime);
+                    self.queue.park(IDLE);
+                }
                 Taking::Closed => return,
             }
+        }
+    }
+
+    fn batch(&mut self, runtime: &Runtime, waiting: Vec<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let (began, count) = (self.instant(), waiting.len());
+        self.succeeded = false;
+        runtime.block_on(group_commit::run(self, waiting));
+        let took = self.instant().duration_since(began);
+        self.meters.note_batch(count, took);
+        self.queue.note_batch(count, took);
+    }
+
+    /// A batch of one business, which then waits here no longer if it succeeds.
+    fn serve_one(&mut self, runtime: &Runtime, waiting: Vec<Waiting>, last: &mut Option<BusinessId>) {
+        let Some((business, its, others)) = of_one_business(waiting, last.as_ref()) else { return };
+        self.queue.put_back(others);
+        self.batch(runtime, its);
+        if self.succeeded {
+            self.quarantine.release(&business);
+        }
+        *last = Some(business);
+    }
+
+    /// A database that failed is asked again though nobody waits: a node that is not ready hears of no demand.
+    fn look_after_store(&mut self, runtime: &Runtime) {
+        if self.store_failed && runtime.block_on(self.connected()).is_ok() {
+            self.store_answers();
         }
     }
 
     /// Connects where there is no connection.
     pub(super) async fn connected(&mut self) -> Result<(), StoreError> {
         if self.conn.is_none() {
-            self.conn = Some(self.source.connect(self.purpose).await?);
+            let purpose = if self.is_quarantine { Purpose::Quarantine } else { Purpose::Batches };
+            let conn = self.source.connect(purpose).await?;
+            boots::enter(&conn, &self.boot, self.number, self.entered_to()).await?;
+            self.conn = Some(conn);
             self.is_warm = false;
         }
         Ok(())
+    }
+
+    /// Up to which batch all are over: not the one whose commit was not heard.
+    fn entered_to(&self) -> i64 {
+        let unheard = i64::from(self.unheard_since.is_some());
+        self.next_batch.saturating_sub(1).saturating_sub(unheard)
     }
 
     /// Takes in counters that have rows.
@@ -97,18 +186,13 @@ impl Lane {
         self.known.extend(keys);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "measures how long a batch took; decides nothing")]
+    #[expect(clippy::disallowed_methods, reason = "measures how long things took; decides nothing")]
+    #[expect(clippy::unused_self, reason = "a lane's own")]
     pub(super) fn instant(&self) -> Instant {
         Instant::now()
     }
 
-    fn note_batch(&mut self, began: Instant, count: usize) {
-        let took = self.instant().duration_since(began);
-        self.meters.note_batch(count, took);
-        self.queue.note_batch_of(count, took, self.limits.batch_entries_max);
-    }
-
-    /// The database fails: the node is not ready until a batch succeeds.
+    /// The database fails: the node is not ready until it answers.
     pub(super) fn store_fails(&mut self, error: &StoreError) {
         self.store_failed = true;
         self.set_alert(Some(error.to_string()));
@@ -116,6 +200,7 @@ impl Lane {
 
     /// The database answered.
     pub(super) fn store_answers(&mut self) {
+        self.succeeded = true;
         if std::mem::take(&mut self.store_failed) {
             self.set_alert(None);
         }

@@ -31,8 +31,6 @@ pub(crate) enum Purpose {
     Quarantine,
     /// Reads and changes of configuration, folds.
     Queries,
-    /// Notifications: mostly idle.
-    Feed,
 }
 
 impl Purpose {
@@ -40,7 +38,7 @@ impl Purpose {
     const fn lock_ms(self) -> u32 {
         match self {
             Self::Batches => 25,
-            Self::Quarantine | Self::Queries | Self::Feed => 1_000,
+            Self::Quarantine | Self::Queries => 1_000,
         }
     }
 }
@@ -123,7 +121,8 @@ impl Source {
         Ok(conn)
     }
 
-    /// A node that stops between two statements must not hold the others, nor one that is gone: the server ends both.
+    /// A node that stops between two statements must not hold the others, nor one that is gone: the server ends both. Its
+    /// messages are in English where the role may ask for that, so that `error` knows them.
     fn session(&self, purpose: Purpose) -> String {
         let synchronous = match self.durability {
             Durability::PowerLoss => "on",
@@ -131,7 +130,8 @@ impl Source {
         };
         let lock_ms = purpose.lock_ms();
         format!(
-            "SET synchronous_commit = {synchronous}; SET lock_timeout = {lock_ms}; SET statement_timeout = 3000; \
+            "DO $$ BEGIN SET lc_messages = 'C'; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$; \
+             SET synchronous_commit = {synchronous}; SET lock_timeout = {lock_ms}; SET statement_timeout = 3000; \
              SET idle_in_transaction_session_timeout = 1000; SET tcp_user_timeout = 3000; \
              SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; \
              SET client_connection_check_interval = 1000; SET default_transaction_isolation = 'read committed'"

@@ -13,24 +13,11 @@ use crate::mailbox::Deliveries;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tracktags_core::audit::Event;
-use tracktags_core::batch::Outcome;
-use tracktags_core::demand::Operation;
 use tracktags_core::error::StoreError;
-use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, LockFault, Steps, Work};
+use tracktags_core::group_commit::{self, CommitFault, Decided, Fate, LockFault, Steps};
 use tracktags_core::limits::Terms;
 use tracktags_core::time::Timestamp;
 use tracktags_core::usage::{CounterKey, Taken};
-
-impl Work for Waiting {
-    fn operation(&self) -> &Operation {
-        &self.operation
-    }
-
-    fn opens(&self) -> bool {
-        self.opens
-    }
-}
 
 impl Writer {
     /// Does a batch and answers it.
@@ -70,16 +57,9 @@ impl Writer {
     /// Corrections by hand leave their row of the trail in the transaction that does them.
     fn note_corrections(&mut self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
         for (one, outcome) in waiting.iter().zip(decided.outcomes()) {
-            let (Some(noted), Outcome::Done { value, before }) = (&one.noted, outcome) else { continue };
-            let (by, event) = &**noted;
-            let now = decided.now();
-            if event.after.is_some() {
-                audit::note_event(&mut self.conn, &self.secrets, now, by, event, None)?;
-                continue;
+            if let Some(row) = audit::correction_row(&self.secrets, decided.now(), one, outcome) {
+                row.insert(&mut self.conn)?;
             }
-            let value_of = |value: i64| serde_json::json!({"value": value}).to_string();
-            let event = Event { after: Some(value_of(*value)), ..event.clone() };
-            audit::note_event(&mut self.conn, &self.secrets, now, by, &event, Some(value_of(*before)))?;
         }
         Ok(())
     }

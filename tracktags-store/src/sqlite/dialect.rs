@@ -3,7 +3,8 @@
 
 use super::error::store_error;
 use super::schema::key_uses;
-use super::time::{read_time, time_text};
+use super::time::read_time;
+use crate::time_text;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::dsl::Like;
 use diesel::expression::AsExpression;

@@ -169,7 +169,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         admin_pepper: secrets.admin_pepper(),
         deployment,
         meters,
-        engine: Engine { queue, condition, wal_in_use, writer: Some(thread), side },
+        engine: crate::Engine::Sqlite(Engine { queue, condition, wal_in_use, writer: Some(thread), side }),
     })
 }
 

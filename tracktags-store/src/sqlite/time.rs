@@ -1,15 +1,7 @@
-//! Times, which rows hold as text → values, and back. SQL users write rows too, so a reader takes every form that the
+//! Times, which rows hold as text → values. SQL users write rows too, so a reader takes every form that the
 //! CHECKs let through.
 
 use tracktags_core::time::{MICROS_PER_SECOND, Timestamp};
-
-/// A time as rows keep it: UTC, six decimals, so that texts of ours sort as instants do.
-pub(crate) fn time_text(at: Timestamp) -> String {
-    let text = at.to_string();
-    let (whole, fraction) =
-        text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), ""));
-    format!("{whole}.{fraction:0<6}Z")
-}
 
 /// A time as the database reads it: `2026-01-31`, `2026-01-31 23:00`, `2026-01-31T23:00:00.5+01:00`, … UTC unless it says
 /// otherwise; days beyond a month's end run on into the next, as there. `None` for anything else.
@@ -74,6 +66,7 @@ const fn days_to(year: i64, month: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time_text;
 
     #[test]
     fn times_are_read_as_sqlite_reads_them() {

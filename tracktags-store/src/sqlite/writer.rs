@@ -184,11 +184,7 @@ impl Writer {
     fn note_batch(&mut self, began: Instant, count: usize) {
         let took = self.instant().duration_since(began);
         self.meters.note_batch(count, took);
-        let took = took.as_micros();
-        let full = took.saturating_mul(self.limits.batch_entries_max as u128);
-        // A small batch says little about a full one: its cost is mostly the commit.
-        let estimate = if count >= self.limits.batch_entries_max / 4 { full / (count as u128) } else { took };
-        self.queue.note_batch(u64::try_from(estimate).unwrap_or(u64::MAX));
+        self.queue.note_batch(count, took);
     }
 
     /// Notes for how long a batch held the lock.

@@ -10,11 +10,13 @@ use super::error::store_error;
 use super::pages::page_of;
 use super::schema::{audit_logs, config_changes};
 use super::trail::Explains;
+use crate::admission::Waiting;
 use crate::secrets::{AuditFacts, Secrets};
 use diesel::prelude::*;
 use serde_json::{Map, Value};
 use tracktags_core::accounts::BusinessId;
 use tracktags_core::audit::{ActorKind, AuditQuery, AuditRecord, Author, Event};
+use tracktags_core::batch::Outcome;
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
 use tracktags_core::traits::Page;
@@ -89,7 +91,7 @@ impl AuditRow {
         self
     }
 
-    fn insert(self, conn: &mut Conn) -> Result<(), StoreError> {
+    pub(crate) fn insert(self, conn: &mut Conn) -> Result<(), StoreError> {
         diesel::insert_into(audit_logs::table).values(self).execute(conn).map(drop).map_err(store_error)
     }
 
@@ -266,7 +268,7 @@ fn by_author(by: &Author, now: Timestamp, action: &str) -> AuditRow {
 }
 
 /// The row of an event.
-pub(crate) fn event_row(
+fn event_row(
     secrets: &Secrets,
     now: Timestamp,
     by: &Author,
@@ -281,6 +283,23 @@ pub(crate) fn event_row(
         ..by_author(by, now, event.action)
     };
     row.proved(secrets)
+}
+
+/// The row of a correction by hand, where this is one: what was noted with an operation, and what that came to.
+pub(crate) fn correction_row(
+    secrets: &Secrets,
+    now: Timestamp,
+    one: &Waiting,
+    outcome: &Outcome,
+) -> Option<AuditRow> {
+    let (Some(noted), Outcome::Done { value, before }) = (&one.noted, outcome) else { return None };
+    let (by, event) = &**noted;
+    if event.after.is_some() {
+        return Some(event_row(secrets, now, by, event, None));
+    }
+    let value_of = |value: i64| serde_json::json!({"value": value}).to_string();
+    let event = Event { after: Some(value_of(*value)), ..event.clone() };
+    Some(event_row(secrets, now, by, &event, Some(value_of(*before))))
 }
 
 /// Notes an event.

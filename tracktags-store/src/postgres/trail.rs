@@ -1,0 +1,155 @@
+//! Which changes a row of the trail explains: all rows of `config_changes` of its own transaction. Transactions of several
+//! nodes end in no order, so what SQL changed is written down only below the oldest one that still runs: nothing can come
+//! in between any more.
+
+use super::dialect::Conn;
+use super::error::store_error;
+use super::schema::{audit_logs, config_changes, server_state};
+use super::statement::statement;
+use super::tables::audit::{self, Action, ChangeRow};
+use crate::secrets::Secrets;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use std::collections::HashSet;
+use tracktags_core::audit::Author;
+use tracktags_core::error::StoreError;
+use tracktags_core::time::Timestamp;
+
+/// Changes explained in one step at most.
+const STEP_ROWS: i64 = 500;
+/// Up to which change, by transaction and number, `config_changes` is explained.
+const AUDITED_CHANGE: &str = "audited_change";
+const OWN_TRANSACTION: &str = "SELECT pg_current_xact_id()::text::bigint";
+/// Every transaction with a smaller number has ended.
+const OLDEST_RUNNING: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+
+/// The transaction whose changes a row explains; none where it is about none.
+#[derive(Queryable, Selectable, Insertable, Clone, Copy, Debug, Default)]
+#[diesel(table_name = audit_logs)]
+pub(crate) struct Explains {
+    transaction_id: Option<i64>,
+}
+
+impl Explains {
+    /// What a row's proof binds of it.
+    pub(crate) fn facts(&self) -> [[u8; 8]; 2] {
+        [self.transaction_id.unwrap_or_default().to_le_bytes(), [0; 8]]
+    }
+}
+
+/// Where a change of ours begins: its transaction says that by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark;
+
+/// Where a change of ours begins.
+#[expect(clippy::unnecessary_wraps, reason = "another engine has to ask for it")]
+pub(crate) const fn begin(_conn: &mut Conn) -> Result<Mark, StoreError> {
+    Ok(Mark)
+}
+
+/// Notes a change of the configuration, which is all that this transaction changed. What changed nothing leaves no row.
+pub(crate) fn note_change(
+    conn: &mut Conn,
+    secrets: &Secrets,
+    now: Timestamp,
+    by: &Author,
+    action: Action,
+    _mark: Mark,
+) -> Result<(), StoreError> {
+    let own: i64 = statement::<BigInt>(OWN_TRANSACTION, &[]).get_result(conn).map_err(store_error)?;
+    let rows = move || config_changes::table.filter(config_changes::transaction_id.eq(own)).into_boxed();
+    let is_changed: bool = diesel::select(diesel::dsl::exists(
+        config_changes::table.filter(config_changes::transaction_id.eq(own)),
+    ))
+    .get_result(conn)
+    .map_err(store_error)?;
+    if !is_changed {
+        return Ok(());
+    }
+    audit::note_rows(conn, secrets, now, by, action, rows, Explains { transaction_id: Some(own) })
+}
+
+/// Writes down what SQL changed, so many rows at a time; whether there may be more.
+pub(crate) fn sweep(conn: &mut Conn, secrets: &Secrets) -> Result<bool, StoreError> {
+    // Whoever sweeps at the same moment comes after.
+    let position: String = server_state::table
+        .find(AUDITED_CHANGE)
+        .select(server_state::value)
+        .for_update()
+        .get_result(conn)
+        .map_err(store_error)?;
+    let (transaction, id) = read_position(&position);
+    let oldest: i64 = statement::<BigInt>(OLDEST_RUNNING, &[]).get_result(conn).map_err(store_error)?;
+    let rows = config_changes::table
+        .filter(
+            config_changes::transaction_id
+                .gt(transaction)
+                .or(config_changes::transaction_id.eq(transaction).and(config_changes::id.gt(id))),
+        )
+        .filter(config_changes::transaction_id.lt(oldest))
+        .order((config_changes::transaction_id, config_changes::id))
+        .select((config_changes::transaction_id, ChangeRow::as_select()))
+        .limit(STEP_ROWS)
+        .load::<(i64, ChangeRow)>(conn)
+        .map_err(store_error)?;
+    let Some((last, last_id)) = rows.last().map(|(transaction, row)| (*transaction, row.id)) else {
+        return Ok(false);
+    };
+    let transactions: HashSet<i64> = rows.iter().map(|(transaction, _)| *transaction).collect();
+    let explained = explained(conn, transactions)?;
+    let more = i64::try_from(rows.len()).is_ok_and(|count| count == STEP_ROWS);
+    let unexplained = rows.into_iter().filter(|(of, _)| !explained.contains(of)).map(|(_, row)| row);
+    audit::note_sql(conn, secrets, unexplained, |_, _| Explains::default())?;
+    set_position(conn, last, last_id)?;
+    Ok(more)
+}
+
+/// Which of these transactions a row of the trail stands for already.
+fn explained(conn: &mut Conn, transactions: HashSet<i64>) -> Result<HashSet<i64>, StoreError> {
+    let wanted: Vec<i64> = transactions.into_iter().collect();
+    let found = audit_logs::table
+        .filter(audit_logs::transaction_id.eq_any(wanted))
+        .select(audit_logs::transaction_id.assume_not_null())
+        .load::<i64>(conn)
+        .map_err(store_error)?;
+    Ok(found.into_iter().collect())
+}
+
+/// Whether changes made before a time wait to be written down: then none of them is forgotten.
+pub(crate) fn is_behind(conn: &mut Conn, before: Timestamp) -> Result<bool, StoreError> {
+    let position: String = server_state::table
+        .find(AUDITED_CHANGE)
+        .select(server_state::value)
+        .get_result(conn)
+        .map_err(store_error)?;
+    let (transaction, _) = read_position(&position);
+    let waiting = config_changes::table
+        .filter(config_changes::transaction_id.gt(transaction))
+        .filter(config_changes::changed_at.lt(super::dialect::Time::of(before)));
+    diesel::select(diesel::dsl::exists(waiting)).get_result(conn).map_err(store_error)
+}
+
+/// `transaction` or `transaction id`; one by itself is explained whole.
+fn read_position(text: &str) -> (i64, i64) {
+    let (transaction, id) = text.split_once(' ').unwrap_or((text, ""));
+    (transaction.parse().unwrap_or_default(), id.parse().unwrap_or(i64::MAX))
+}
+
+fn set_position(conn: &mut Conn, transaction: i64, id: i64) -> Result<(), StoreError> {
+    diesel::update(server_state::table.find(AUDITED_CHANGE))
+        .set(server_state::value.eq(format!("{transaction} {id}")))
+        .execute(conn)
+        .map(drop)
+        .map_err(store_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_a_transaction_and_perhaps_a_row_of_it() {
+        assert_eq!(read_position("0"), (0, i64::MAX));
+        assert_eq!(read_position("812 7"), (812, 7));
+    }
+}
