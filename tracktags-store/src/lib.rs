@@ -3,6 +3,7 @@
 //! [`open`] gives a [`Node`]: the store's traits, and [`Admission`], the way into the batch. Nothing here knows HTTP.
 
 pub mod admission;
+mod books;
 mod cache;
 mod health;
 mod ledger;
@@ -13,12 +14,12 @@ pub mod secrets;
 mod sqlite;
 
 pub use admission::{Admission, Admitted, Reservation};
+pub use books::{LedgerLine, LedgerReader, VerifyReport, read_ledger, verify};
 pub use health::Health;
 pub use ledger::LedgerError;
 pub use meters::Meters;
 pub use secrets::MasterKey;
 pub use sqlite::doctor::{Finding, Level, doctor};
-pub use sqlite::verify::{LedgerLine, LedgerReader, VerifyReport, read_ledger, verify};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -13,6 +13,7 @@
 //! | `schema`, `dialect`, `error`, `trail`, `access` | what those rows need of this engine |
 //! | `statement` | statements that the query builder cannot say |
 //! | `migrate` | the schema, and whose database it is |
+//! | `verify` | the books, as they are read |
 
 mod access;
 mod batch;
@@ -35,6 +36,7 @@ mod tables;
 mod trail;
 mod upkeep;
 mod usage;
+pub(crate) mod verify;
 mod versions;
 
 use crate::admission::{Admission, Holds, Queue};

@@ -52,7 +52,7 @@ impl Finding {
 /// [`OpenError`] when it cannot be read at all.
 pub fn doctor(url: &str) -> Result<Vec<Finding>, OpenError> {
     let path = database_path(url)?;
-    let mut conn = open_existing(url)?;
+    let mut conn = open_existing(path)?;
     let mut findings = files(path);
     findings.extend(schema(&mut conn, path)?);
     findings.extend(damage(&mut conn, path)?);

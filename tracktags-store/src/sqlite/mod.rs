@@ -12,7 +12,7 @@
 //! | `tables` | rows of configuration, and the store's traits |
 //! | `schema`, `dialect`, `time`, `error`, `trail`, `access` | what those rows need of this engine |
 //! | `versions` | versions and changes, asked for by a batch |
-//! | `verify` | the books, checked |
+//! | `verify` | the books, as they are read |
 
 mod access;
 mod batch;
