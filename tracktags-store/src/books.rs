@@ -93,11 +93,12 @@ pub(crate) struct Standing {
 
 /// What the ledger says of one counter.
 struct Account {
-    last: Counter,
+    /// The number of the first entry that is kept. The whole history is there where that is 1.
+    opening: u64,
+    /// The state after the last entry followed; `None` before the first.
+    last: Option<Counter>,
     /// The last state that its row must hold; `None` while nothing kept must be there.
     row: Option<Counter>,
-    /// The whole history of it is kept: its first entry is number 1.
-    whole: bool,
     history: BTreeMap<Timestamp, Gain>,
     /// Read before those that come before them, by number: several nodes' batches are read in no certain order.
     early: BTreeMap<u64, (i64, Entry, Standing)>,
@@ -118,35 +119,28 @@ impl Books {
         self.batches = self.batches.saturating_add(1);
     }
 
-    /// Follows an entry. The first one of a counter is where its account opens.
+    /// An entry will be followed, perhaps before others that come before it: an account opens with its least number.
+    pub(crate) fn expect(&mut self, entry: &Entry) {
+        match self.accounts.get_mut(&entry.counter) {
+            Some(account) => account.opening = account.opening.min(entry.number),
+            None => drop(self.accounts.insert(entry.counter.clone(), Account::opening_at(entry.number))),
+        }
+    }
+
+    /// Follows an entry. One that was not expected opens its counter's account if it is the first.
     pub(crate) fn follow(&mut self, batch: i64, entry: Entry, standing: Standing) {
         self.entries = self.entries.saturating_add(1);
-        let whole = entry.number == 1;
-        let key = entry.counter.clone();
-        let Some(account) = self.accounts.get_mut(&key) else {
-            if whole && !Counter::default().leads_to(&entry) {
-                self.found.push(format!("{key:?}: entry 1 (batch {batch}) does not follow from nothing"));
-            }
-            let account = Account {
-                last: Counter::default(),
-                row: None,
-                whole,
-                history: BTreeMap::new(),
-                early: BTreeMap::new(),
-            };
-            self.accounts.entry(key).or_insert(account).take_in(&entry, standing);
-            return;
-        };
-        if entry.number > account.last.entry.saturating_add(1) {
+        if !self.accounts.contains_key(&entry.counter) {
+            self.expect(&entry);
+        }
+        let Some(account) = self.accounts.get_mut(&entry.counter) else { return };
+        if entry.number > account.next() {
             account.early.insert(entry.number, (batch, entry, standing));
             return;
         }
         account.go_on(batch, &entry, standing, &mut self.found);
-        while let Some(next) = account.early.first_entry() {
-            if *next.key() != account.last.entry.saturating_add(1) {
-                break;
-            }
-            let (batch, entry, standing) = next.remove();
+        while let Some(next) = account.early.remove(&account.next()) {
+            let (batch, entry, standing) = next;
             account.go_on(batch, &entry, standing, &mut self.found);
         }
     }
@@ -167,7 +161,7 @@ impl Books {
             {
                 found.push(format!("{key:?}: the counter's row is not the state of its last folded entry"));
             }
-            if account.whole {
+            if account.opening == 1 {
                 account.compare_history(key, &history(key)?, found);
             }
         }
@@ -186,16 +180,31 @@ impl Books {
 }
 
 impl Account {
+    const fn opening_at(opening: u64) -> Self {
+        Self { opening, last: None, row: None, history: BTreeMap::new(), early: BTreeMap::new() }
+    }
+
+    /// The number of the entry that comes next.
+    fn next(&self) -> u64 {
+        self.last.map_or(self.opening, |last| last.entry.saturating_add(1))
+    }
+
     fn go_on(&mut self, batch: i64, entry: &Entry, standing: Standing, found: &mut Vec<String>) {
-        if !self.last.leads_to(entry) {
-            let (key, number) = (&entry.counter, entry.number);
-            found.push(format!("{key:?}: entry {number} (batch {batch}) does not follow from the one before"));
+        let (key, number) = (&entry.counter, entry.number);
+        match &self.last {
+            Some(last) if !last.leads_to(entry) => {
+                found.push(format!("{key:?}: entry {number} (batch {batch}) does not follow from the one before"));
+            }
+            None if number == 1 && !Counter::default().leads_to(entry) => {
+                found.push(format!("{key:?}: entry 1 (batch {batch}) does not follow from nothing"));
+            }
+            _ => {}
         }
         self.take_in(entry, standing);
     }
 
     fn take_in(&mut self, entry: &Entry, standing: Standing) {
-        self.last = entry.state;
+        self.last = Some(entry.state);
         if standing.in_row {
             self.row = Some(entry.state);
         }

@@ -75,18 +75,21 @@ fn step(conn: &mut Conn) -> Result<Step, StoreError> {
         return Ok(Step::Done);
     }
     let (rows, more) = in_order(rows);
-    let mut hours = Hours::new();
+    let mut entries = Vec::new();
     let mut positions: HashMap<(&str, i32), i64> = HashMap::new();
     for row in &rows {
-        for entry in unpack_entries(&row.entries, Timestamp::from_micros(row.written_at)).map_err(corrupt)? {
-            let (operation, gain) = hours
-                .entry((entry.counter.clone(), entry.bucket))
-                .or_insert_with(|| (entry.operation, Gain::default()));
-            *operation = entry.operation;
-            gain.add(&entry);
-        }
+        entries.extend(unpack_entries(&row.entries, Timestamp::from_micros(row.written_at)).map_err(corrupt)?);
         let position = positions.entry((row.boot.as_str(), row.lane)).or_default();
         *position = row.batch.max(*position);
+    }
+    // Of one counter in its own order.
+    entries.sort_by_key(|entry| entry.number);
+    let mut hours = Hours::new();
+    for entry in entries {
+        let gained = hours.entry((entry.counter.clone(), entry.bucket));
+        let (operation, gain) = gained.or_insert_with(|| (entry.operation, Gain::default()));
+        *operation = entry.operation;
+        gain.add(&entry);
     }
     usage::fold(conn, &hours)?;
     for ((boot, lane), folded_to) in positions {

@@ -17,7 +17,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer, Text};
 use std::collections::HashMap;
 use tracktags_core::error::StoreError;
-use tracktags_core::time::Timestamp;
+use tracktags_core::time::{MICROS_PER_SECOND, Timestamp};
 use tracktags_core::usage::{Counter, CounterKey, Entry};
 
 /// Ledger rows read at once.
@@ -56,10 +56,14 @@ pub(crate) fn verify(url: &str) -> Result<VerifyReport, OpenError> {
     Open::new(url)?.read(|conn, _| check(conn))
 }
 
-/// Follows the ledger, by the batches of each lane: they do not commit in the order of their times.
+/// A batch commits so long after its time at most: the server ends what takes longer.
+const LATE_MICROS_MAX: i64 = 10 * MICROS_PER_SECOND;
+
+/// Follows the ledger. Batches do not commit in the order of their times, those of one lane do in that of their numbers.
 pub(crate) struct Follower {
     open: Open,
     after: HashMap<(String, i32), i64>,
+    latest: i64,
 }
 
 impl Follower {
@@ -67,26 +71,26 @@ impl Follower {
         let mut open = Open::new(url)?;
         // Whether it is there, and may be read.
         open.read(|conn, _| walk(conn, (i64::MAX, String::new(), 0, 0), |_row, _entries| {}))?;
-        Ok(Self { open, after: HashMap::new() })
+        Ok(Self { open, after: HashMap::new(), latest: i64::MIN })
     }
 
     pub(crate) fn read(&mut self, each: &mut dyn FnMut(LedgerLine)) -> Result<(), OpenError> {
-        let after = &self.after;
-        let (lines, after) = self.open.read(|conn, _| {
-            let (mut lines, mut latest) = (Vec::new(), after.clone());
-            walk(conn, (i64::MIN, String::new(), 0, 0), |row, entries| {
-                let lane = (row.boot.clone(), row.lane);
-                if after.get(&lane).is_some_and(|after| row.batch <= *after) {
-                    return;
-                }
-                let greatest = latest.entry(lane).or_insert(row.batch);
-                *greatest = row.batch.max(*greatest);
-                lines.extend(entries.into_iter().map(|entry| LedgerLine { batch: row.batch, entry }));
+        let from = (self.latest.saturating_sub(LATE_MICROS_MAX), String::new(), 0, 0);
+        let rows = self.open.read(|conn, _| {
+            let mut rows = Vec::new();
+            walk(conn, from.clone(), |row, entries| {
+                rows.push(((row.boot.clone(), row.lane), row.batch, row.written_at, entries));
             })?;
-            Ok((lines, latest))
+            Ok(rows)
         })?;
-        self.after = after;
-        lines.into_iter().for_each(each);
+        for (lane, batch, written_at, entries) in rows {
+            let after = self.after.entry(lane).or_insert(0);
+            if batch > *after {
+                *after = batch;
+                self.latest = self.latest.max(written_at);
+                entries.into_iter().for_each(|entry| each(LedgerLine { batch, entry }));
+            }
+        }
         Ok(())
     }
 }
@@ -127,6 +131,9 @@ fn check(conn: &mut Conn) -> Result<VerifyReport, StoreError> {
         .map(|(boot, lane, folded_to)| ((boot, lane), folded_to))
         .collect();
     let mut books = Books::default();
+    walk(conn, (i64::MIN, String::new(), 0, 0), |_row, entries| {
+        entries.iter().for_each(|entry| books.expect(entry));
+    })?;
     walk(conn, (i64::MIN, String::new(), 0, 0), |row, entries| {
         books.count_batch();
         // A boot without a position is over, and all of it folded.

@@ -1,4 +1,4 @@
-//! SQLite and `MemoryLedger` agree on every history: the engine only loads, calls and saves.
+//! The engines and `MemoryLedger` agree on every history: an engine only loads, calls and saves.
 
 use crate::support::{Folder, business, limit, seed, terms};
 use rand::rngs::StdRng;
@@ -191,7 +191,18 @@ impl World {
 
 #[tokio::test]
 async fn sqlite_and_the_model_agree_on_every_history() {
-    let mut folder = Folder::new();
+    agree_on_every_history(Folder::new(), OPERATIONS).await;
+}
+
+#[tokio::test]
+async fn postgres_and_the_model_agree_on_every_history() {
+    let mut folder = Folder::postgres();
+    // One lane, so that all operations are done in the order in which they were given.
+    folder.limits.lanes = 1;
+    agree_on_every_history(folder, OPERATIONS / 10).await;
+}
+
+async fn agree_on_every_history(mut folder: Folder, operations: usize) {
     // Folds and pruning run all the time, and few counters stay in memory.
     folder.limits.fold_every_ms = 20;
     folder.limits.ledger_retention_seconds = 60;
@@ -214,7 +225,7 @@ async fn sqlite_and_the_model_agree_on_every_history() {
     world.meet().await;
     let mut done = 0;
     let mut restarts = 0;
-    while done < OPERATIONS {
+    while done < operations {
         done += world.step().await;
         if world.rng.random_range(0..200) == 0 {
             world.change_configuration().await;
@@ -222,7 +233,7 @@ async fn sqlite_and_the_model_agree_on_every_history() {
         if world.rng.random_range(0..500) == 0 {
             world.compare().await;
         }
-        if done / 2_500 > restarts {
+        if done * 40 / operations > restarts {
             restarts += 1;
             world = world.restart();
             world.meet().await;
@@ -235,7 +246,15 @@ async fn sqlite_and_the_model_agree_on_every_history() {
 
 #[tokio::test]
 async fn a_denied_demand_writes_nothing() {
-    let folder = Folder::new();
+    writes_nothing(Folder::new()).await;
+}
+
+#[tokio::test]
+async fn a_denied_demand_writes_nothing_on_postgres() {
+    writes_nothing(Folder::postgres()).await;
+}
+
+async fn writes_nothing(folder: Folder) {
     let node = folder.open();
     let business = business(&node).await;
     let terms = Arc::new(terms(&business, "customer_1", vec![limit("api_calls", 0, Period::Monthly)]));

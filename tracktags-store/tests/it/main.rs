@@ -1,4 +1,5 @@
-//! The store through its public surface: the engine against the model, and what the files say afterwards.
+//! The store through its public surface: both engines against the model, and what the files say afterwards. Those on
+//! PostgreSQL find a server by `TRACKTAGS_POSTGRES` (scripts/postgres).
 
 #![cfg(test)]
 #![expect(clippy::print_stdout, reason = "a test says its figures")]
@@ -8,5 +9,7 @@ mod durability;
 mod edges;
 mod identify;
 mod ledger;
+mod nodes;
 mod purge;
+mod server;
 mod support;

@@ -1,4 +1,4 @@
-//! A store in a temporary folder, with a clock that tests set.
+//! A store with a clock that tests set: SQLite in a temporary folder, or a PostgreSQL database of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,25 +9,40 @@ use tracktags_core::traits::{Clock, NewBusiness};
 use tracktags_core::{Account, Limit, Period, Terms, Timestamp, Units};
 use tracktags_store::{Durability, MasterKey, Node, OpenOptions, StoreLimits};
 
-/// A clock that stands where it was set.
+use crate::server::{Database, Sql};
+
+/// A clock that stands where it was set; with it that of the database, where one counts.
 #[derive(Clone)]
-pub(crate) struct ManualClock(Arc<AtomicI64>);
+pub(crate) struct ManualClock {
+    now: Arc<AtomicI64>,
+    database: Option<Arc<Sql>>,
+}
 
 impl ManualClock {
-    pub(crate) fn at(text: &str) -> Self {
-        let at: Timestamp = text.parse().unwrap();
-        Self(Arc::new(AtomicI64::new(at.as_micros())))
+    fn at(text: &str, database: Option<Arc<Sql>>) -> Self {
+        let clock = Self { now: Arc::default(), database };
+        clock.set(text.parse().unwrap());
+        clock
     }
 
     pub(crate) fn set(&self, at: Timestamp) {
-        self.0.store(at.as_micros(), Ordering::SeqCst);
+        self.now.store(at.as_micros(), Ordering::SeqCst);
+        if let Some(database) = &self.database {
+            database.run(&format!("UPDATE testing.clock SET at = '{at}'"));
+        }
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        Timestamp::from_micros(self.now.load(Ordering::SeqCst))
     }
+}
+
+/// Where a database is.
+enum Place {
+    File(tempfile::TempDir),
+    Server(Database),
 }
 
 /// A random test's number: `TRACKTAGS_SEED` repeats one.
@@ -39,9 +54,9 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// A database in a folder of its own.
+/// A database of its own.
 pub(crate) struct Folder {
-    folder: tempfile::TempDir,
+    place: Place,
     pub(crate) clock: ManualClock,
     pub(crate) limits: StoreLimits,
     pub(crate) durability: Durability,
@@ -49,20 +64,46 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn new() -> Self {
+        Self::at(Place::File(tempfile::tempdir().unwrap()), None)
+    }
+
+    /// The same on PostgreSQL.
+    pub(crate) fn postgres() -> Self {
+        let database = Database::new();
+        let sql = Arc::clone(&database.sql);
+        Self::at(Place::Server(database), Some(sql))
+    }
+
+    fn at(place: Place, database: Option<Arc<Sql>>) -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
-            clock: ManualClock::at("2026-01-15T12:00:00Z"),
+            place,
+            clock: ManualClock::at("2026-01-15T12:00:00Z", database),
             limits: StoreLimits::default(),
             durability: Durability::Process,
         }
     }
 
+    /// The file of a SQLite database.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("tracktags.db")
+        match &self.place {
+            Place::File(folder) => folder.path().join("tracktags.db"),
+            Place::Server(_) => panic!("there is no file"),
+        }
     }
 
     pub(crate) fn url(&self) -> String {
-        url(&self.path())
+        match &self.place {
+            Place::File(_) => url(&self.path()),
+            Place::Server(database) => database.url.clone(),
+        }
+    }
+
+    /// What a SQL user does in a PostgreSQL database.
+    pub(crate) fn sql(&self, text: &str) -> Vec<Vec<String>> {
+        match &self.place {
+            Place::File(_) => panic!("there is no server"),
+            Place::Server(database) => database.sql.run(text),
+        }
     }
 
     pub(crate) fn options(&self) -> OpenOptions {
