@@ -460,7 +460,9 @@ impl Admission {
     #[must_use]
     pub fn apart(&self) -> Self {
         let Links { lanes, holds, hasher } = &*self.links;
-        Self { links: Arc::new(Links { lanes: lanes.clone(), holds: Arc::clone(holds), hasher: hasher.clone() }) }
+        Self {
+            links: Arc::new(Links { lanes: lanes.clone(), holds: Arc::clone(holds), hasher: hasher.clone() }),
+        }
     }
 
     /// Takes the demand's units from every limit that applies, all or none. Durable on return. Keeps

@@ -193,7 +193,9 @@ impl Account {
         let (key, number) = (&entry.counter, entry.number);
         match &self.last {
             Some(last) if !last.leads_to(entry) => {
-                found.push(format!("{key:?}: entry {number} (batch {batch}) does not follow from the one before"));
+                found.push(format!(
+                    "{key:?}: entry {number} (batch {batch}) does not follow from the one before"
+                ));
             }
             None if number == 1 && !Counter::default().leads_to(entry) => {
                 found.push(format!("{key:?}: entry 1 (batch {batch}) does not follow from nothing"));

@@ -1,8 +1,8 @@
 //! How the store reads and changes: on sessions of its own for each, beside the lanes. What counts stands in the rows of
 //! the counters, so usage is read there.
 
-pub(crate) use super::sessions::Session as Reader;
 use super::dialect::Conn;
+pub(crate) use super::sessions::Session as Reader;
 use super::sessions::Sessions;
 use super::tables::define::accounts_of;
 use super::usage;

@@ -31,7 +31,8 @@ const UPDATE: &str = "UPDATE counters AS r SET state = k.s FROM unnest(?, ?, ?, 
     WHERE r.business_id = k.b COLLATE \"C\" AND r.customer_id = k.c COLLATE \"C\" AND r.metric_name = k.m COLLATE \"C\"";
 const APPEND: &str = "INSERT INTO usage_ledger (boot, lane, batch, written_at, open_calls, open_units, entries) \
     VALUES (?, ?::int, ?, ?, ?, ?, ?)";
-const MARKER: &str = "SELECT EXISTS (SELECT 1 FROM usage_ledger WHERE boot = ? AND lane = ?::int AND batch = ?)";
+const MARKER: &str =
+    "SELECT EXISTS (SELECT 1 FROM usage_ledger WHERE boot = ? AND lane = ?::int AND batch = ?)";
 const TRY_LANE: &str = "SELECT pg_try_advisory_xact_lock(?)";
 
 /// What a batch is to write.
@@ -105,7 +106,8 @@ impl Lane {
         let mut held: HashSet<&BusinessId> =
             keys.iter().filter(is_held).map(|key| &key.account().business).collect();
         if held.is_empty() {
-            held = keys.iter().filter(|key| !there.contains(**key)).map(|key| &key.account().business).collect();
+            held =
+                keys.iter().filter(|key| !there.contains(**key)).map(|key| &key.account().business).collect();
         }
         let is_blocked = |one: &Waiting| held.contains(&one.operation.terms().account.business);
         Ok(waiting.iter().enumerate().filter(|(_, one)| is_blocked(one)).map(|(place, _)| place).collect())
@@ -114,7 +116,9 @@ impl Lane {
     /// Corrections by hand leave their row of the trail in the transaction that does them.
     async fn note_corrections(&self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {
         for (one, outcome) in waiting.iter().zip(decided.outcomes()) {
-            let Some(row) = audit::correction_row(&self.secrets, decided.now(), one, outcome) else { continue };
+            let Some(row) = audit::correction_row(&self.secrets, decided.now(), one, outcome) else {
+                continue;
+            };
             let Some(conn) = &self.conn else { return Err(lost()) };
             diesel::insert_into(audit_logs::table)
                 .values(row)
@@ -146,7 +150,9 @@ impl Lane {
         let written = timeout(ANSWER_WAIT, write_together(conn, self.is_warm, &states, &row)).await;
         match written {
             Ok(result) => result,
-            Err(_elapsed) => Err(CommitFault::Unknown(StoreError::Unavailable("a commit is not answered".into()))),
+            Err(_elapsed) => {
+                Err(CommitFault::Unknown(StoreError::Unavailable("a commit is not answered".into())))
+            }
         }
     }
 
@@ -159,9 +165,11 @@ impl Lane {
         let mut conn = conn;
         SimpleAsyncConnection::batch_execute(&mut conn, "BEGIN").await.map_err(store_error)?;
         let key = [Bind::Number(self.lock_number)];
-        let is_over = statement::<Bool>(TRY_LANE, &key).get_result::<bool>(&mut conn).await.map_err(store_error)?;
+        let is_over =
+            statement::<Bool>(TRY_LANE, &key).get_result::<bool>(&mut conn).await.map_err(store_error)?;
         let name = [Bind::Text(&self.boot), Bind::Number(self.number.into()), Bind::Number(self.batch)];
-        let is_there = statement::<Bool>(MARKER, &name).get_result::<bool>(&mut conn).await.map_err(store_error)?;
+        let is_there =
+            statement::<Bool>(MARKER, &name).get_result::<bool>(&mut conn).await.map_err(store_error)?;
         self.roll_back().await;
         // While the old backend lives, "not there" says nothing.
         Ok((is_there || is_over).then_some(is_there))
@@ -190,7 +198,11 @@ async fn write_together(
 }
 
 /// How a transaction ended, by the answers to what was sent together.
-fn ended(updated: QueryResult<()>, appended: QueryResult<()>, committed: QueryResult<()>) -> Result<(), CommitFault> {
+fn ended(
+    updated: QueryResult<()>,
+    appended: QueryResult<()>,
+    committed: QueryResult<()>,
+) -> Result<(), CommitFault> {
     for written in [updated, appended] {
         match written {
             Ok(()) => {}
@@ -214,9 +226,8 @@ async fn rows_there(mut conn: &AsyncPgConnection, keys: &[&CounterKey]) -> Query
         AND r.metric_name = k.m COLLATE \"C\" ORDER BY r.business_id, r.customer_id, r.metric_name";
     let names: Names<'_> = keys.iter().copied().collect();
     let binds = names.binds();
-    let rows = statement::<(Text, Text, Text)>(THERE, &binds)
-        .load::<(String, String, String)>(&mut conn)
-        .await?;
+    let rows =
+        statement::<(Text, Text, Text)>(THERE, &binds).load::<(String, String, String)>(&mut conn).await?;
     let mut keys = keys.iter();
     let there = rows.iter().filter_map(|(business, customer, metric)| {
         let names = [business.as_str(), customer.as_str(), metric.as_str()];

@@ -78,7 +78,8 @@ fn step(conn: &mut Conn) -> Result<Step, StoreError> {
     let mut entries = Vec::new();
     let mut positions: HashMap<(&str, i32), i64> = HashMap::new();
     for row in &rows {
-        entries.extend(unpack_entries(&row.entries, Timestamp::from_micros(row.written_at)).map_err(corrupt)?);
+        entries
+            .extend(unpack_entries(&row.entries, Timestamp::from_micros(row.written_at)).map_err(corrupt)?);
         let position = positions.entry((row.boot.as_str(), row.lane)).or_default();
         *position = row.batch.max(*position);
     }

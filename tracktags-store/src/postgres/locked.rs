@@ -180,16 +180,16 @@ pub(super) async fn lock(
 ) -> Result<CounterMap<Counter>, Fault> {
     let names: Names<'_> = keys.iter().copied().collect();
     let binds = names.binds();
-    let rows = statement::<CounterRow>(sql, &binds)
-        .load::<(String, String, String, Vec<u8>)>(&mut conn)
-        .await?;
+    let rows =
+        statement::<CounterRow>(sql, &binds).load::<(String, String, String, Vec<u8>)>(&mut conn).await?;
     let mut found = CounterMap::with_capacity_and_hasher(rows.len(), Default::default());
     // Both are in key order.
     let mut keys = keys.iter();
     for (business, customer, metric, state) in &rows {
         let names = [business.as_str(), customer.as_str(), metric.as_str()];
         let key = keys.by_ref().find(|key| names_of(key) == names);
-        let key = key.ok_or_else(|| Fault::Other(StoreError::Corrupt("counters are out of order".to_owned())))?;
+        let key =
+            key.ok_or_else(|| Fault::Other(StoreError::Corrupt("counters are out of order".to_owned())))?;
         found.insert((*key).clone(), counter_of(names, state).map_err(Fault::Other)?);
     }
     Ok(found)

@@ -20,8 +20,10 @@ const DEPLOYMENT: &str = "deployment";
 const MASTER_KEY_CHECK: &str = "master_key_check";
 
 /// Held by the session that migrates; nodes that start together migrate once. The number is ours alone by chance.
-const LOCK: &str = "SET lock_timeout = '60s'; SET statement_timeout = 0; SELECT pg_advisory_lock(7236451920433615)";
-const UNLOCK: &str = "SELECT pg_advisory_unlock(7236451920433615); RESET lock_timeout; RESET statement_timeout";
+const LOCK: &str =
+    "SET lock_timeout = '60s'; SET statement_timeout = 0; SELECT pg_advisory_lock(7236451920433615)";
+const UNLOCK: &str =
+    "SELECT pg_advisory_unlock(7236451920433615); RESET lock_timeout; RESET statement_timeout";
 
 /// Brings the schema up to date, and names the steps it took. The session is not used for anything else after it.
 pub(super) fn run(session: &mut Session) -> Result<Vec<String>, OpenError> {

@@ -259,7 +259,8 @@ fn prepared(source: &Source, runtime: &Handle, secrets: &Secrets) -> Result<Stri
 /// On a thread of its own, whatever runtime the caller is on: sessions block.
 fn apart<T: Send>(run: impl FnOnce() -> Result<T, OpenError> + Send) -> Result<T, OpenError> {
     std::thread::scope(|scope| {
-        let panicked = |_why| OpenError::Database(StoreError::Unavailable("opening the database failed".into()));
+        let panicked =
+            |_why| OpenError::Database(StoreError::Unavailable("opening the database failed".into()));
         scope.spawn(run).join().unwrap_or_else(|why| Err(panicked(why)))
     })
 }

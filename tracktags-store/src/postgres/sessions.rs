@@ -188,7 +188,8 @@ impl Sessions {
         let work: Work = Box::new(move |session| {
             let _gone = sender.send(work(session));
         });
-        let place = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.lanes.len()).unwrap_or_default();
+        let place =
+            self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.lanes.len()).unwrap_or_default();
         let lane = self.lanes.get(place).ok_or(StoreError::Busy { queue: self.queue })?;
         lane.try_send(work).map_err(|full| match full {
             TrySendError::Full(_) => StoreError::Busy { queue: self.queue },

@@ -67,8 +67,9 @@ impl Source {
     pub(crate) fn parse(url: &str, durability: Durability) -> Result<Self, OpenError> {
         let (plain, tls) = split_off_tls(url)?;
         // What a parser says may hold a piece of the password.
-        let mut config = tokio_postgres::Config::from_str(&plain)
-            .map_err(|_may_hold_a_secret| refused("it is not of the form postgres://user@host:5432/database"))?;
+        let mut config = tokio_postgres::Config::from_str(&plain).map_err(|_may_hold_a_secret| {
+            refused("it is not of the form postgres://user@host:5432/database")
+        })?;
         if config.get_dbname().is_none() {
             return Err(refused("it names no database"));
         }

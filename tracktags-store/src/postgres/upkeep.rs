@@ -2,8 +2,8 @@
 //! and that this node goes on.
 
 use super::boots;
-use super::dialect::Conn;
 use super::denied::Denied;
+use super::dialect::Conn;
 use super::fold;
 use super::sessions::Session;
 use super::tables::{changes, keys, purge};

@@ -1,8 +1,8 @@
 //! Rows of usage: counters as they are read, the ledger, and the history it folds into.
 
-use super::locked::{Names, names_of};
 use super::dialect::Conn;
 use super::error::store_error;
+use super::locked::{Names, names_of};
 use super::schema::{counters, usage_ledger};
 use super::statement::{Bind, statement};
 use crate::LedgerError;
@@ -118,7 +118,8 @@ pub(super) fn fold(conn: &mut Conn, hours: &Hours) -> Result<(), StoreError> {
     for hours in hours.chunks(HOURS_MAX) {
         let names: Names<'_> = hours.iter().map(|((key, _), _)| key).collect();
         let operations: Vec<&str> = hours.iter().map(|(_, (operation, _))| operation.as_str()).collect();
-        let column = |of: fn(&Gain) -> i64| -> Vec<i64> { hours.iter().map(|(_, (_, gain))| of(gain)).collect() };
+        let column =
+            |of: fn(&Gain) -> i64| -> Vec<i64> { hours.iter().map(|(_, (_, gain))| of(gain)).collect() };
         let buckets: Vec<i64> = hours.iter().map(|((_, bucket), _)| bucket.as_seconds()).collect();
         let (units, samples) = (column(|gain| gain.units), column(|gain| gain.samples));
         let (overage, denied) = (column(|gain| gain.overage), column(|gain| gain.denied));

@@ -46,7 +46,8 @@ impl ChangeSource for Read {
         let known = self.of(business)?;
         let rows: Vec<_> = known.changes.iter().filter(|(at, _)| *at > since).cloned().collect();
         // Every step of the version has its row; where rows are missing it is not known what happened.
-        let complete = i64::try_from(rows.len()).is_ok_and(|rows| known.version.checked_sub(since) == Some(rows));
+        let complete =
+            i64::try_from(rows.len()).is_ok_and(|rows| known.version.checked_sub(since) == Some(rows));
         Ok(Changes { rows, pruned: !complete })
     }
 }

@@ -199,7 +199,7 @@ async fn postgres_and_the_model_agree_on_every_history() {
     let mut folder = Folder::postgres();
     // One lane, so that all operations are done in the order in which they were given.
     folder.limits.lanes = 1;
-    agree_on_every_history(folder, OPERATIONS / 10).await;
+    agree_on_every_history(folder, OPERATIONS / 20).await;
 }
 
 async fn agree_on_every_history(mut folder: Folder, operations: usize) {

@@ -3,8 +3,13 @@
 use crate::server::Database;
 use crate::support::{Folder, business, limit, terms};
 use std::sync::Arc;
-use tracktags_core::accounts::Business;
-use tracktags_core::{Demand, Period, Terms, Units};
+use std::time::Duration;
+use tracktags_core::accounts::{Business, CustomerId};
+use tracktags_core::audit::{AuditQuery, Author};
+use tracktags_core::error::StoreError;
+use tracktags_core::limits::Attachment;
+use tracktags_core::traits::{CustomerFields, NewLimit, PageRequest};
+use tracktags_core::{Account, Action, Demand, Operator, Period, Terms, Units};
 use tracktags_store::{Admitted, Node};
 
 async fn take(node: &Node, terms: &Arc<Terms>) -> bool {
@@ -87,11 +92,184 @@ async fn what_a_node_that_died_has_written_is_folded_by_another() {
     drop(one);
     let folded = async {
         while folder.sql("SELECT coalesce(sum(units), 0) FROM usage_history")[0][0] != "50" {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), folded).await.expect("never folded");
+    tokio::time::timeout(Duration::from_secs(10), folded).await.expect("never folded");
     other.close();
+    folder.verify();
+}
+
+/// Terms as they are read, and whether a unit is taken under them; read afresh where they are out of date.
+async fn take_as_configured(node: &Node, account: &Account) -> bool {
+    for _try in 0..3 {
+        let known = node.store.cached_terms(account);
+        let terms = match known {
+            Some(terms) => terms,
+            None => node.store.read_terms(account.clone()).await.unwrap().unwrap(),
+        };
+        let demand = Demand::new(Arc::clone(&terms), 0, Units::ONE);
+        match node.admission.take(demand).await.unwrap() {
+            Admitted::Admitted(..) => return true,
+            Admitted::Denied(_) => return false,
+            Admitted::Stale => drop(node.store.read_terms(account.clone()).await.unwrap()),
+            Admitted::OutOfRange => panic!("out of range"),
+        }
+    }
+    panic!("always out of date")
+}
+
+async fn customer_with_limit(node: &Node, value: i64) -> Account {
+    let business = business(node).await.business_id;
+    let customer: CustomerId = "customer_1".parse().unwrap();
+    let fields = CustomerFields::default();
+    node.store.create_customer(Author::server(), business.clone(), customer.clone(), fields).await.unwrap();
+    let limit = NewLimit {
+        business: business.clone(),
+        metric_name: "api_calls".parse().unwrap(),
+        value: Units::new(value).unwrap(),
+        period: Period::Monthly,
+        operator: Operator::Gte,
+        action: Action::Deny,
+        attachment: Attachment::Customer(customer.clone()),
+        metric_type: None,
+        alert_thresholds: Vec::new(),
+        webhook_urls: None,
+        overage_meter: None,
+    };
+    node.store.create_limit(Author::server(), limit).await.unwrap();
+    Account::customer(business, customer)
+}
+
+#[tokio::test]
+async fn a_limit_changed_by_sql_holds_on_the_next_request_at_every_node() {
+    let folder = Folder::postgres();
+    let nodes = [folder.open(), folder.open()];
+    let account = customer_with_limit(&nodes[0], 0).await;
+    for node in &nodes {
+        assert!(!take_as_configured(node, &account).await);
+    }
+    for round in 0..20_i64 {
+        let node = &nodes[usize::try_from(round % 2).unwrap()];
+        let replica = if round % 4 < 2 { "replica" } else { "origin" };
+        folder.sql(&format!(
+            "SET session_replication_role = {replica}; UPDATE plan_limits SET limit_value = {}",
+            round + 1
+        ));
+        assert!(take_as_configured(node, &account).await, "round {round}: raised by one");
+        assert!(!take_as_configured(node, &account).await, "round {round}: that one is used");
+    }
+    folder.sql("TRUNCATE plan_limits");
+    let terms = nodes[1].store.read_terms(account.clone()).await.unwrap().unwrap();
+    assert_eq!(terms.limits.metrics().map(|metric| metric.limits.len()).sum::<usize>(), 0);
+    drop(nodes);
+    folder.verify();
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_trail_once_whoever_made_it() {
+    let folder = Folder::postgres();
+    let nodes = [folder.open(), folder.open()];
+    let account = customer_with_limit(&nodes[0], 5).await;
+    for (second, change) in [
+        (1, "plan_limits SET limit_value = 6"),
+        (2, "plan_limits SET limit_value = 7"),
+        (3, "customers SET email = ''"),
+    ] {
+        folder.clock.set(format!("2026-01-15T12:00:0{second}Z").parse().unwrap());
+        folder.sql(&format!("UPDATE {change}"));
+    }
+    for node in &nodes {
+        let query = AuditQuery {
+            business: Some(account.business.clone()),
+            action: None,
+            resource_type: None,
+            from: None,
+            to: None,
+            page: PageRequest { after: None, count_max: 50 },
+        };
+        let page = node.store.audit_logs(query).await.unwrap();
+        let mut rows: Vec<_> =
+            page.items.iter().map(|row| format!("{} {}", row.actor.as_str(), row.action)).collect();
+        rows.sort();
+        assert_eq!(
+            rows,
+            [
+                "server business.create",
+                "server customer.create",
+                "server limit.create",
+                "sql customer.update",
+                "sql limit.update",
+                "sql limit.update"
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_blocked_counter_costs_one_business() {
+    let folder = Folder::postgres();
+    let node = folder.open();
+    let (held, free) = (business(&node).await, business(&node).await);
+    let (held, free) = (monthly(&held, "customer_1", 1_000), monthly(&free, "customer_1", 1_000));
+    assert!(take(&node, &held).await && take(&node, &free).await);
+    let Account { business, .. } = &held.account;
+    folder.sql(&format!("BEGIN; SELECT 1 FROM counters WHERE business_id = '{business}' FOR UPDATE"));
+    let blocked = node.admission.take(Demand::new(Arc::clone(&held), 0, Units::ONE));
+    let others = async {
+        for _ in 0..20 {
+            let call = tokio::time::timeout(Duration::from_millis(500), take(&node, &free)).await;
+            assert!(call.expect("a call waits for somebody else's counter"));
+        }
+        folder.sql("COMMIT");
+    };
+    let (blocked, ()) = tokio::join!(blocked, others);
+    assert!(matches!(blocked, Ok(Admitted::Admitted(..)) | Err(StoreError::Unavailable(_))), "{blocked:?}");
+    assert!(take(&node, &held).await, "nobody holds it any more");
+    node.close();
+    folder.verify();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_cut_at_any_moment_lose_nothing_and_double_nothing() {
+    let folder = Folder::postgres();
+    let node = Arc::new(folder.open());
+    let business = business(&node).await;
+    let terms = monthly(&business, "customer_1", 1_000_000);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let callers = (0..8).map(|_| {
+        let (node, terms, stop) = (Arc::clone(&node), Arc::clone(&terms), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let (mut taken, mut unknown) = (0_i64, 0_i64);
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                match node.admission.take(Demand::new(Arc::clone(&terms), 0, Units::ONE)).await {
+                    Ok(Admitted::Admitted(..)) => taken += 1,
+                    Err(StoreError::CommitUnknown) => unknown += 1,
+                    Err(StoreError::Unavailable(_)) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            (taken, unknown)
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        folder.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'tracktags'",
+        );
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (mut taken, mut unknown) = (0, 0);
+    for caller in callers {
+        let (its, not_known) = caller.await.unwrap();
+        (taken, unknown) = (taken + its, unknown + not_known);
+    }
+    println!("{taken} taken, {unknown} unknown");
+    let counted = node.store.usage(Arc::clone(&terms), None).await.unwrap().metrics[0].state.value;
+    assert!(taken > 0 && taken <= counted && counted <= taken + unknown, "{taken}, {unknown}: {counted}");
+    Arc::into_inner(node).unwrap().close();
     folder.verify();
 }
 

@@ -8,7 +8,9 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 const TEMPLATE: &str = "tracktags_template";
 const CLOCK: &str = "CREATE SCHEMA testing; CREATE TABLE testing.clock (at timestamptz NOT NULL); \
     INSERT INTO testing.clock VALUES ('2026-01-15T12:00:00Z'); \
-    CREATE FUNCTION testing.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT at FROM testing.clock'";
+    CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT at FROM testing.clock'; \
+    GRANT USAGE ON SCHEMA testing TO PUBLIC; GRANT SELECT ON testing.clock TO PUBLIC; \
+    ALTER TABLE config_changes ALTER changed_at SET DEFAULT public.clock_timestamp()";
 
 type Rows = Vec<Vec<String>>;
 type Asked = (String, Sender<Result<Rows, String>>);
@@ -81,7 +83,7 @@ impl Database {
         make_template(&server, &url);
         let name = format!("test_{:032x}", rand::random::<u128>());
         server.run(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}"));
-        server.run(&format!("ALTER DATABASE {name} SET search_path = testing, pg_catalog, public"));
+        server.run(&format!("ALTER DATABASE {name} SET search_path = public, pg_catalog"));
         let url = with_name(&url, &name);
         Self { sql: Arc::new(Sql::connect(&url)), url, name, server }
     }
