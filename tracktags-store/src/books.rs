@@ -53,8 +53,8 @@ pub fn read_ledger(url: &str, each: &mut dyn FnMut(LedgerLine)) -> Result<(), Op
 pub struct LedgerReader(Follower);
 
 enum Follower {
-    Sqlite(sqlite::verify::Follower),
-    Postgres(postgres::verify::Follower),
+    Sqlite(Box<sqlite::verify::Follower>),
+    Postgres(Box<postgres::verify::Follower>),
 }
 
 impl LedgerReader {
@@ -64,9 +64,9 @@ impl LedgerReader {
     /// [`OpenError`] when it cannot be opened.
     pub fn open(url: &str) -> Result<Self, OpenError> {
         Ok(Self(if is_postgres(url) {
-            Follower::Postgres(postgres::verify::Follower::open(url)?)
+            Follower::Postgres(Box::new(postgres::verify::Follower::open(url)?))
         } else {
-            Follower::Sqlite(sqlite::verify::Follower::open(database_path(url)?)?)
+            Follower::Sqlite(Box::new(sqlite::verify::Follower::open(database_path(url)?)?))
         }))
     }
 

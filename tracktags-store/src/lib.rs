@@ -2,6 +2,9 @@
 //!
 //! [`open`] gives a [`Node`]: the store's traits, and [`Admission`], the way into the batch. Nothing here knows HTTP.
 
+#[cfg(test)]
+extern crate self as tracktags_store;
+
 pub mod admission;
 mod books;
 mod cache;

@@ -33,6 +33,8 @@ mod statement;
 #[path = "../tables/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its connection")]
 mod tables;
+#[cfg(test)]
+mod testing;
 mod trail;
 mod upkeep;
 mod usage;
@@ -43,7 +45,7 @@ use crate::admission::{Admission, Holds, Queue};
 use crate::cache::{Caches, KeyUses};
 use crate::health::{Condition, Health};
 use crate::secrets::Secrets;
-use crate::{Meters, Node, OpenError, OpenOptions};
+use crate::{Durability, Meters, Node, OpenError, OpenOptions};
 use denied::Denied;
 use lane::{Lane, Shared};
 use quarantine::Quarantine;
@@ -242,7 +244,7 @@ fn identify_lane(shared: &Shared, runtime: &Handle) -> Result<tables::identify::
 
 /// Brings a schema up to date, and names the steps.
 pub(crate) fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
-    let source = Source::parse(url, crate::Durability::PowerLoss)?;
+    let source = Source::parse(url, Durability::PowerLoss)?;
     let connections = Connections::start()?;
     let runtime = connections.handle()?;
     apart(|| migrate::run(&mut Session::new(source, runtime)))

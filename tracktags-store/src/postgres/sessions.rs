@@ -59,6 +59,13 @@ impl Session {
         Ok(self.conn.insert(conn))
     }
 
+    /// The connection by itself.
+    #[cfg(test)]
+    pub(super) fn into_conn(mut self) -> Result<Conn, StoreError> {
+        self.conn()?;
+        self.conn.ok_or_else(|| StoreError::Unavailable("there is no connection".into()))
+    }
+
     /// Runs `work` in a transaction that begins and ends so; with the database's clock.
     fn run<T>(
         &mut self,

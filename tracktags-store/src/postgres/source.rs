@@ -97,11 +97,10 @@ impl Source {
 
     /// A connection with its session set up. Call it on the runtime that is to drive it.
     pub(crate) async fn connect(&self, purpose: Purpose) -> Result<AsyncPgConnection, StoreError> {
-        let unreachable = |error: Cause| StoreError::Unavailable(error);
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect_unset()).await;
         let mut conn = connected
-            .map_err(|_elapsed| unreachable("the database did not answer".into()))?
-            .map_err(|error| unreachable(error.into()))?;
+            .map_err(|_elapsed| StoreError::Unavailable("the database did not answer".into()))?
+            .map_err(StoreError::Unavailable)?;
         diesel_async::SimpleAsyncConnection::batch_execute(&mut conn, &self.session(purpose))
             .await
             .map_err(super::error::store_error)?;

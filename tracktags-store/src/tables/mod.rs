@@ -19,6 +19,8 @@
 //! | `store`, `configuration` | the store's traits |
 //! | `pages` | what several of them need |
 
+#[cfg(test)]
+use super::testing as engine;
 use super::{access, dialect, error, schema, trail};
 
 pub(super) mod accounts;
@@ -40,3 +42,5 @@ pub(super) mod purge;
 pub(super) mod rotate;
 pub(super) mod store;
 pub(super) mod terms;
+#[cfg(test)]
+pub(super) mod testing;

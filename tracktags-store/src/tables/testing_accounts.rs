@@ -1,7 +1,7 @@
 //! Businesses, settings and customers.
 
+use super::super::{accounts, customers, plans};
 use super::*;
-use crate::sqlite::tables::{accounts, customers, plans};
 use tracktags_core::accounts::{Enforcement, TargetChoice};
 use tracktags_core::error::{Conflict, Entity, StoreError};
 use tracktags_core::traits::{
@@ -20,7 +20,7 @@ fn missing<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Entity {
     }
 }
 
-fn plan(conn: &mut SqliteConnection, name: &str, price: Option<&str>) -> String {
+fn plan(conn: &mut Conn, name: &str, price: Option<&str>) -> String {
     let stripe_price_id = price.map_or(Change::Keep, |price| Change::Set(price.to_owned()));
     let fields = PlanFields { plan_name: Some(name.into()), stripe_price_id, is_free: None };
     plans::create_plan(conn, day(1), &business("b1"), fields).unwrap().id
