@@ -12,6 +12,8 @@ mod health;
 mod ledger;
 mod mailbox;
 mod meters;
+#[cfg(test)]
+mod parity;
 mod postgres;
 pub mod secrets;
 mod sqlite;

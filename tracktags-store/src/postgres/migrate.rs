@@ -105,3 +105,9 @@ fn put(conn: &mut Conn, name: &str, value: &str) -> Result<(), StoreError> {
         .map(drop)
         .map_err(store_error)
 }
+
+/// Takes every step back.
+#[cfg(test)]
+pub(super) fn revert(conn: &mut Conn) {
+    conn.revert_all_migrations(MIGRATIONS).unwrap();
+}

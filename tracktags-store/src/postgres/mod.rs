@@ -34,7 +34,7 @@ mod statement;
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine, with its connection")]
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod trail;
 mod upkeep;
 mod usage;
