@@ -83,12 +83,24 @@ pub struct ServerConfig {
 /// The database.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// `sqlite:PATH`.
-    pub url: String,
+    /// `sqlite:PATH`, or `postgres://USER@HOST/DATABASE`, which may hold a password.
+    pub url: Secret,
     /// What a commit survives.
     pub durability: Durability,
     /// Its limits.
     pub limits: StoreLimits,
+}
+
+impl StoreConfig {
+    /// The database's file, where it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        let path = self.url.expose().strip_prefix("sqlite:")?;
+        Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
+    }
+
+    fn names_a_server(&self) -> bool {
+        ["postgres://", "postgresql://"].iter().any(|scheme| self.url.expose().starts_with(scheme))
+    }
 }
 
 /// The way out.
@@ -234,8 +246,14 @@ impl Config {
             "proxy.target_policy: open is for servers on a loopback address; bind to 127.0.0.1 or choose public",
         );
         check(
-            self.store.url.starts_with("sqlite:"),
-            "store.url must begin with sqlite:, as in sqlite:tracktags.db",
+            self.store.file().is_some() || self.store.names_a_server(),
+            "store.url must begin with sqlite: or postgres://, as in sqlite:tracktags.db",
+        );
+        check(
+            !self.store.names_a_server()
+                || self.secrets.master_key.is_some()
+                || self.secrets.master_key_file.is_some(),
+            "secrets.master_key_file is required with store.url on a server: all nodes share the key",
         );
         check(
             server.body_idle_timeout <= server.body_timeout,

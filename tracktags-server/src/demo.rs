@@ -43,7 +43,8 @@ pub(crate) async fn run(mut config: Config, ended: impl Future<Output = ()>) -> 
     }
     // Goes, with everything in it, when this function ends.
     let folder = tempfile::Builder::new().prefix("tracktags-demo-").tempdir()?;
-    config.store.url = format!("sqlite:{}", folder.path().join("tracktags.db").display());
+    let database = folder.path().join("tracktags.db");
+    config.store.url = Secret::new(format!("sqlite:{}", database.display()));
     config.proxy.target_policy = TargetClass::Open;
     let (echo, echo_address) = echo()?;
     let echo_handle: ServerHandle = echo.handle();

@@ -171,7 +171,7 @@ fn open(config: &Config) -> Result<Opened, ServeError> {
     let master_keys = secrets::master_keys(config)?;
     let admin_key = secrets::admin_key(config)?;
     let node = tracktags_store::open(OpenOptions {
-        url: config.store.url.clone(),
+        url: config.store.url.expose().to_owned(),
         durability: config.store.durability,
         master_keys,
         clock: Arc::new(SystemClock),

@@ -23,9 +23,10 @@ pub(crate) fn master_keys(config: &Config) -> Result<Vec<MasterKey>, ConfigError
     if let Some(file) = &secrets.master_key_file {
         return parse_master_keys(read(file, "secrets.master_key_file")?.expose(), "secrets.master_key_file");
     }
-    let database = database_file(config);
-    let file = beside(&database, "master.key");
-    if !file.exists() && fs::metadata(&database).is_ok_and(|database| database.len() > 0) {
+    // `Config::validate` has refused a server's database without a key.
+    let database = config.store.file().unwrap_or(Path::new(""));
+    let file = beside(database, "master.key");
+    if !file.exists() && fs::metadata(database).is_ok_and(|database| database.len() > 0) {
         // A new key would open nothing of it.
         return Err(ConfigError::one(format!(
             "secrets.master_key_file: {} exists, but its master key {} does not; restore it",
@@ -41,15 +42,15 @@ pub(crate) fn master_keys(config: &Config) -> Result<Vec<MasterKey>, ConfigError
 }
 
 /// The admin's key: as configured, else on a loopback address from `admin.key` beside the database, made if need
-/// be; elsewhere there is none.
+/// be; elsewhere, and with a database on a server, there is none.
 pub(crate) fn admin_key(config: &Config) -> Result<Option<Secret>, ConfigError> {
     let server = &config.server;
     let (key, setting) = if let Some(key) = &server.admin_key {
         (key.clone(), "server.admin_key")
     } else if let Some(file) = &server.admin_key_file {
         (read(file, "server.admin_key_file")?, "server.admin_key_file")
-    } else if server.bind.ip().is_loopback() {
-        let file = beside(&database_file(config), "admin.key");
+    } else if let Some(database) = config.store.file().filter(|_| server.bind.ip().is_loopback()) {
+        let file = beside(database, "admin.key");
         let made = PlainKey::for_admin(&mut rand::rng());
         if create(&file, &Secret::new(made.expose()), "server.admin_key_file")? {
             let path = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
@@ -69,10 +70,9 @@ pub(crate) fn admin_key(config: &Config) -> Result<Option<Secret>, ConfigError> 
 /// # Errors
 /// [`ConfigError`] with what is wrong with each.
 pub(crate) fn inspect(config: &Config) -> Result<(), ConfigError> {
-    let database = database_file(config);
     let given = |file: &Option<PathBuf>, name: &str| match file {
         Some(file) => Some(file.clone()),
-        None => Some(beside(&database, name)).filter(|file| file.exists()),
+        None => config.store.file().map(|database| beside(database, name)).filter(|file| file.exists()),
     };
     let master = given(&config.secrets.master_key_file, "master.key")
         .map(|file| read(&file, "secrets.master_key_file"))
@@ -87,12 +87,6 @@ pub(crate) fn inspect(config: &Config) -> Result<(), ConfigError> {
 
 fn checked_admin_key(key: &Secret, setting: &str) -> Result<(), ConfigError> {
     check_admin_key(key.expose()).map_err(|problem| ConfigError::one(format!("{setting} {problem}")))
-}
-
-/// The database's file, as `store.url` names it.
-pub(crate) fn database_file(config: &Config) -> PathBuf {
-    let path = config.store.url.strip_prefix("sqlite:").unwrap_or(&config.store.url);
-    PathBuf::from(path.strip_prefix("//").unwrap_or(path))
 }
 
 fn beside(database: &Path, name: &str) -> PathBuf {

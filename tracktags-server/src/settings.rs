@@ -159,12 +159,13 @@ impl Reader<'_> {
     }
 
     fn store(&mut self) -> Option<StoreConfig> {
-        let url = self.text("store.url");
+        let url = Secret::new(self.text("store.url"));
         let durability = self.parsed("store.durability", "power_loss or process", |text| match text {
             "power_loss" => Some(Durability::PowerLoss),
             "process" => Some(Durability::Process),
             _ => None,
         });
+        let lanes = self.number("store.lanes", 1, 64);
         let queue_entries_max = self.count("store.queue_entries_max", 1, 1_000_000);
         let batch_entries_max = self.count("store.batch_entries_max", 1, 65_536);
         let queue_wait_ms_max = self.number("store.queue_wait_ms_max", 1, 60_000);
@@ -180,6 +181,7 @@ impl Reader<'_> {
             url,
             durability: durability?,
             limits: StoreLimits {
+                lanes: u8::try_from(lanes?).unwrap_or(u8::MAX),
                 queue_entries_max: queue_entries_max?,
                 batch_entries_max: batch_entries_max?,
                 wait_ms_max: queue_wait_ms_max?.into(),

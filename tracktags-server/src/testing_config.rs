@@ -116,7 +116,9 @@ fn makes_sense(config: &Config) {
             .as_ref()
             .is_none_or(|key| key.expose().len() >= 32 && !key.expose().starts_with("tk_"))
     );
-    assert!(config.store.url.starts_with("sqlite:"));
+    let url = config.store.url.expose();
+    let has_key = secrets.master_key.is_some() || secrets.master_key_file.is_some();
+    assert!(url.starts_with("sqlite:") || (url.starts_with("postgres://") && has_key));
     assert!(server.body_idle_timeout <= server.body_timeout);
     assert!(config.proxy.first_byte_timeout_ms <= config.proxy.total_timeout_ms);
     assert!(server.connections_max >= 1 && config.lockout.failures_max >= 1);
