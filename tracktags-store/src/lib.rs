@@ -8,6 +8,7 @@ extern crate self as tracktags_store;
 pub mod admission;
 mod books;
 mod cache;
+mod findings;
 mod health;
 mod ledger;
 mod mailbox;
@@ -20,11 +21,11 @@ mod sqlite;
 
 pub use admission::{Admission, Admitted, Reservation};
 pub use books::{LedgerLine, LedgerReader, VerifyReport, read_ledger, verify};
+pub use findings::{Finding, Level, doctor};
 pub use health::Health;
 pub use ledger::LedgerError;
 pub use meters::Meters;
 pub use secrets::MasterKey;
-pub use sqlite::doctor::{Finding, Level, doctor};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

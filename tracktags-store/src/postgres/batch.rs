@@ -4,7 +4,7 @@
 //! (docs/RELIABILITY.md, "The batch").
 
 use super::error::{is_no_commit, is_refused, store_error};
-use super::lane::{ANSWER_WAIT, Lane, RETRY_WAIT, UNKNOWN_WAIT, lost};
+use super::lane::{ANSWER_WAIT, LOCK_TRIES, Lane, RETRY_WAIT, UNKNOWN_WAIT, lost};
 use super::locked::{self, Fault, LOCK_FREE, Names, Opened, Wanted, names_of};
 use super::schema::audit_logs;
 use super::statement::{Bind, statement};
@@ -259,22 +259,30 @@ impl Steps for Lane {
     }
 
     async fn lock(&mut self, waiting: &[Waiting]) -> Result<(), LockFault> {
-        match self.open(waiting).await {
-            Ok(opened) => {
-                self.opened = Some(opened);
-                Ok(())
+        let mut tries = 0..LOCK_TRIES;
+        loop {
+            match self.open(waiting).await {
+                Ok(opened) => {
+                    self.opened = Some(opened);
+                    return Ok(());
+                }
+                Err(Fault::Refused(error)) if !self.is_quarantine => {
+                    let blocked = self.blocked(waiting).await?;
+                    if !blocked.is_empty() {
+                        return Err(LockFault::Blocked(blocked));
+                    }
+                    if tries.next().is_none() {
+                        return Err(store_error(error).into());
+                    }
+                }
+                Err(fault) => return Err(fault.into_store_error().into()),
             }
-            Err(Fault::Refused(error)) if !self.is_quarantine => match self.blocked(waiting).await {
-                Ok(places) if !places.is_empty() => Err(LockFault::Blocked(places)),
-                Ok(_nobody) => Err(store_error(error).into()),
-                Err(error) => Err(error.into()),
-            },
-            Err(fault) => Err(fault.into_store_error().into()),
         }
     }
 
     fn set_aside(&mut self, blocked: Vec<Waiting>) {
-        self.quarantine.take_in(blocked);
+        let now = self.instant();
+        self.quarantine.take_in(blocked, now);
     }
 
     async fn write(&mut self, waiting: &[Waiting], decided: &Decided) -> Result<(), StoreError> {

@@ -29,6 +29,8 @@ pub(super) const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 pub(super) const RETRY_WAIT: Duration = Duration::from_millis(50);
 /// A round trip that takes longer is given up, with its connection.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(1_500);
+/// Tries of a batch's locks where they are free again by the time that is looked for who holds them.
+pub(super) const LOCK_TRIES: usize = 4;
 /// The longest sleep.
 const IDLE: Duration = Duration::from_millis(200);
 /// Counters whose rows are known to be there; beyond it a lane asks anew.
@@ -142,13 +144,16 @@ impl Lane {
         self.queue.note_batch(count, took);
     }
 
-    /// A batch of one business, which then waits here no longer if it succeeds.
+    /// A batch of one business.
     fn serve_one(&mut self, runtime: &Runtime, waiting: Vec<Waiting>, last: &mut Option<BusinessId>) {
         let Some((business, its, others)) = of_one_business(waiting, last.as_ref()) else { return };
         self.queue.put_back(others);
         self.batch(runtime, its);
+        let now = self.instant();
         if self.succeeded {
-            self.quarantine.release(&business);
+            self.quarantine.release(&business, now);
+        } else {
+            self.quarantine.note_held(&business, now);
         }
         *last = Some(business);
     }

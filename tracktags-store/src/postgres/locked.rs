@@ -154,8 +154,10 @@ pub(super) async fn open(
     Ok(opened)
 }
 
+/// What keeps a transaction from beginning is no counter.
 async fn begin(mut conn: &AsyncPgConnection, begin: &str) -> Result<(), Fault> {
-    Ok(SimpleAsyncConnection::batch_execute(&mut conn, begin).await?)
+    let begun = SimpleAsyncConnection::batch_execute(&mut conn, begin).await;
+    begun.map_err(|error| Fault::Other(store_error(error)))
 }
 
 async fn create(mut conn: &AsyncPgConnection, keys: &[&CounterKey]) -> Result<(), Fault> {

@@ -45,7 +45,7 @@ fn open_error(error: diesel::result::Error) -> OpenError {
 ///
 /// # Errors
 /// [`OpenError::SchemaNewer`] where one was taken that is not known.
-fn pending(conn: &mut Conn) -> Result<Vec<String>, OpenError> {
+pub(super) fn pending(conn: &mut Conn) -> Result<Vec<String>, OpenError> {
     let source: &dyn MigrationSource<Pg> = &MIGRATIONS;
     let migrations = source.migrations().map_err(OpenError::Migration)?;
     let names = migrations.iter().map(|migration| migration.name());

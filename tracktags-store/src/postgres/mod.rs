@@ -12,7 +12,7 @@
 //! | `tables` | rows of configuration, and the store's traits |
 //! | `schema`, `dialect`, `error`, `trail`, `access` | what those rows need of this engine |
 //! | `statement` | statements that the query builder cannot say |
-//! | `migrate` | the schema, and whose database it is |
+//! | `migrate`, `fitness` | the schema, whose database it is, and whether the server can be relied on |
 //! | `verify` | the books, as they are read |
 
 mod access;
@@ -21,6 +21,7 @@ mod boots;
 mod denied;
 mod dialect;
 mod error;
+pub(crate) mod fitness;
 mod fold;
 mod lane;
 mod locked;
@@ -147,7 +148,7 @@ pub(crate) fn open(options: OpenOptions) -> Result<Node, OpenError> {
     let source = Source::parse(&options.url, options.durability)?;
     let connections = Connections::start()?;
     let runtime = connections.handle()?;
-    let deployment = prepared(&source, &runtime, &secrets)?;
+    let deployment = prepared(&source, options.durability, &runtime, &secrets)?;
     let shared = Shared {
         source: source.clone(),
         secrets: secrets.clone(),
@@ -251,8 +252,14 @@ pub(crate) fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
 }
 
 /// The deployment's name, of a database whose schema is up to date and whose master key is the right one.
-fn prepared(source: &Source, runtime: &Handle, secrets: &Secrets) -> Result<String, OpenError> {
+fn prepared(
+    source: &Source,
+    durability: Durability,
+    runtime: &Handle,
+    secrets: &Secrets,
+) -> Result<String, OpenError> {
     apart(|| {
+        fitness::check(&mut Session::new(source.clone(), runtime.clone()), durability)?;
         drop(migrate::run(&mut Session::new(source.clone(), runtime.clone()))?);
         migrate::identify_database(&mut Session::new(source.clone(), runtime.clone()), secrets)
     })

@@ -2,14 +2,20 @@
 //! waits for it, until a batch of theirs succeeds.
 
 use crate::admission::{Queue, Waiting};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tracktags_core::accounts::BusinessId;
+
+/// A business waits by itself for at least so long after it was last held up: one of its counters may still be held while
+/// batches of others succeed.
+const HELD_MIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Quarantine {
     queue: Arc<Queue>,
-    businesses: Mutex<BTreeSet<BusinessId>>,
+    /// Each with when it was last held up.
+    businesses: Mutex<BTreeMap<BusinessId, Instant>>,
     /// Whether there are any, so that a batch mostly need not ask.
     any: AtomicBool,
 }
@@ -27,22 +33,26 @@ impl Quarantine {
         Arc::clone(&self.queue)
     }
 
-    fn businesses(&self) -> MutexGuard<'_, BTreeSet<BusinessId>> {
+    fn businesses(&self) -> MutexGuard<'_, BTreeMap<BusinessId, Instant>> {
         self.businesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in work of businesses that are held up.
-    pub(super) fn take_in(&self, blocked: Vec<Waiting>) {
+    pub(super) fn take_in(&self, blocked: Vec<Waiting>, now: Instant) {
+        let held: BTreeSet<&BusinessId> = blocked.iter().map(business_of).collect();
+        for business in held {
+            self.note_held(business, now);
+        }
+        self.queue.push_each(blocked);
+    }
+
+    /// Somebody holds a counter of this business.
+    pub(super) fn note_held(&self, business: &BusinessId, now: Instant) {
         let mut businesses = self.businesses();
-        for one in &blocked {
-            let business = business_of(one);
-            if businesses.insert(business.clone()) {
-                tracing::warn!(%business, "somebody holds a counter: its business waits by itself");
-            }
+        if businesses.insert(business.clone(), now).is_none() {
+            tracing::warn!(%business, "somebody holds a counter: its business waits by itself");
         }
         self.any.store(true, Ordering::SeqCst);
-        drop(businesses);
-        self.queue.push_each(blocked);
     }
 
     /// Leaves of a batch what need not wait here.
@@ -52,7 +62,7 @@ impl Quarantine {
         }
         let businesses = self.businesses();
         let (held, free): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|one| businesses.contains(business_of(one)));
+            waiting.into_iter().partition(|one| businesses.contains_key(business_of(one)));
         drop(businesses);
         if !held.is_empty() {
             self.queue.push_each(held);
@@ -60,10 +70,12 @@ impl Quarantine {
         free
     }
 
-    /// A batch of this business succeeded.
-    pub(super) fn release(&self, business: &BusinessId) {
+    /// A batch of this business succeeded: it waits here no longer, unless it was held up just before.
+    pub(super) fn release(&self, business: &BusinessId, now: Instant) {
         let mut businesses = self.businesses();
-        if businesses.remove(business) {
+        let is_over = |since: &Instant| now.duration_since(*since) >= HELD_MIN;
+        if businesses.get(business).is_some_and(is_over) {
+            businesses.remove(business);
             tracing::info!(%business, "nobody holds its counters any more");
         }
         self.any.store(!businesses.is_empty(), Ordering::SeqCst);

@@ -16,6 +16,7 @@
 //! | `terms` | what holds for an account |
 //! | `changes`, `audit`, `purge` | what changed, the trail of it, and what a business leaves behind |
 //! | `history` | hours of usage, read |
+//! | `findings` | what an operator should look at |
 //! | `store`, `configuration` | the store's traits |
 //! | `pages` | what several of them need |
 
@@ -31,6 +32,7 @@ pub(super) mod claims;
 mod configuration;
 pub(super) mod customers;
 pub(super) mod define;
+pub(super) mod findings;
 mod history;
 pub(super) mod identify;
 pub(super) mod keys;

@@ -295,3 +295,48 @@ fn a_newer_schema_is_refused_and_both_are_named() {
     let said = error.to_string();
     assert!(said.contains("99990101000000") && said.contains("00000000000007"), "{said}");
 }
+
+/// What is said of a database that is not opened, causes included.
+fn refusal(folder: &Folder, change: impl FnOnce(String) -> String) -> String {
+    let mut options = folder.options();
+    options.url = change(options.url);
+    let Err(error) = tracktags_store::open(options) else { panic!("opened") };
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said
+}
+
+#[test]
+fn what_cannot_be_served_from_is_refused_and_named() {
+    let folder = Folder::postgres();
+    let (server, _) = folder.url().rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    for (url, expected) in [
+        (format!("{server}/none_such"), "store.url"),
+        (server.replace("tracktags:", "tracktags:wrong") + "/postgres", "store.url"),
+        ("postgres://u:secret-word@127.0.0.1:1/d".to_owned(), "store.url"),
+        ("postgres://u:secret-word@127.0.0.1:port/d".to_owned(), "postgres://user@host"),
+        (format!("{server}/postgres?sslmode=prefer"), "sslmode"),
+        ("mysql://u:secret-word@h/d".to_owned(), "postgres://USER@HOST/DATABASE"),
+    ] {
+        let said = refusal(&folder, |_| url.clone());
+        assert!(
+            said.contains(expected) && !said.contains("secret-word") && !said.contains("wrong"),
+            "{url}: {said}"
+        );
+    }
+    let name = folder.sql("SELECT current_database()")[0][0].clone();
+    folder.sql(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    assert!(refusal(&folder, |url| url).contains("takes no writes"));
+    folder.sql(&format!(
+        "SET transaction_read_only = off; ALTER DATABASE {name} RESET default_transaction_read_only"
+    ));
+    let mut options = folder.options();
+    options.master_keys = tracktags_store::MasterKey::parse_list(&"22".repeat(32)).unwrap();
+    drop(folder.open());
+    let Err(error) = tracktags_store::open(options) else { panic!("opened") };
+    assert!(error.to_string().contains("wrong_master_key"), "{error}");
+}
