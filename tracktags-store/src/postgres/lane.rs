@@ -192,7 +192,6 @@ impl Lane {
     }
 
     #[expect(clippy::disallowed_methods, reason = "measures how long things took; decides nothing")]
-    #[expect(clippy::unused_self, reason = "a lane's own")]
     pub(super) fn instant(&self) -> Instant {
         Instant::now()
     }

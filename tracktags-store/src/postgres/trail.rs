@@ -42,7 +42,6 @@ impl Explains {
 pub(crate) struct Mark;
 
 /// Where a change of ours begins.
-#[expect(clippy::unnecessary_wraps, reason = "another engine has to ask for it")]
 pub(crate) const fn begin(_conn: &mut Conn) -> Result<Mark, StoreError> {
     Ok(Mark)
 }

@@ -3,13 +3,14 @@
 use crate::server::Database;
 use crate::support::{Folder, business, limit, terms};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tracktags_core::accounts::{Business, CustomerId};
 use tracktags_core::audit::{AuditQuery, Author};
 use tracktags_core::error::StoreError;
 use tracktags_core::limits::Attachment;
 use tracktags_core::traits::{CustomerFields, NewLimit, PageRequest};
-use tracktags_core::{Account, Action, Demand, Operator, Period, Terms, Units};
+use tracktags_core::{Account, Action, Demand, Operation, Operator, Period, Terms, Units};
 use tracktags_store::{Admitted, Node};
 
 async fn take(node: &Node, terms: &Arc<Terms>) -> bool {
@@ -61,6 +62,42 @@ async fn three_nodes_admit_exactly_what_one_limit_may() {
     folder.verify();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_want_the_same_counters_never_lock_each_other_up() {
+    let folder = Folder::postgres();
+    let nodes = [Arc::new(folder.open()), Arc::new(folder.open())];
+    let business = business(&nodes[0]).await;
+    let customers: Vec<_> =
+        (0..12).map(|place| monthly(&business, &format!("customer_{place}"), 1_000_000)).collect();
+    let callers = (0..16_usize).map(|caller| {
+        let (node, customers) = (Arc::clone(&nodes[caller % 2]), customers.clone());
+        tokio::spawn(async move {
+            for call in 0..10 {
+                // Some begin at one end, some at the other.
+                let place = |step: usize| if caller % 4 < 2 { step } else { customers.len() - 1 - step };
+                let terms =
+                    (0..customers.len()).map(|step| &customers[place((step + call) % customers.len())]);
+                let takes = terms.map(|terms| Operation::Take(Demand::new(Arc::clone(terms), 0, Units::ONE)));
+                node.store.commit(takes.collect()).await.unwrap();
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    for terms in &customers {
+        let usage = nodes[0].store.usage(Arc::clone(terms), None).await.unwrap();
+        assert_eq!(usage.metrics[0].state.value, 160);
+    }
+    for node in nodes {
+        Arc::into_inner(node).unwrap().close();
+    }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(folder.sql(deadlocks)[0][0], "0");
+    folder.verify();
+}
+
 #[tokio::test]
 async fn units_released_at_one_node_are_free_at_the_other() {
     let folder = Folder::postgres();
@@ -92,7 +129,7 @@ async fn what_a_node_that_died_has_written_is_folded_by_another() {
     drop(one);
     let folded = async {
         while folder.sql("SELECT coalesce(sum(units), 0) FROM usage_history")[0][0] != "50" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), folded).await.expect("never folded");
@@ -236,31 +273,40 @@ async fn connections_cut_at_any_moment_lose_nothing_and_double_nothing() {
     let node = Arc::new(folder.open());
     let business = business(&node).await;
     let terms = monthly(&business, "customer_1", 1_000_000);
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
     let callers = (0..8).map(|_| {
         let (node, terms, stop) = (Arc::clone(&node), Arc::clone(&terms), Arc::clone(&stop));
+        let answered = Arc::clone(&answered);
         tokio::spawn(async move {
             let (mut taken, mut unknown) = (0_i64, 0_i64);
-            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+            while !stop.load(Ordering::SeqCst) {
                 match node.admission.take(Demand::new(Arc::clone(&terms), 0, Units::ONE)).await {
                     Ok(Admitted::Admitted(..)) => taken += 1,
                     Err(StoreError::CommitUnknown) => unknown += 1,
                     Err(StoreError::Unavailable(_)) => {}
                     other => panic!("{other:?}"),
                 }
+                answered.fetch_add(1, Ordering::SeqCst);
             }
             (taken, unknown)
         })
     });
     let callers: Vec<_> = callers.collect();
     for _ in 0..30 {
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        let until = answered.load(Ordering::SeqCst) + 50;
+        let goes_on = async {
+            while answered.load(Ordering::SeqCst) < until {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), goes_on).await.expect("calls are not answered");
         folder.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE datname = current_database() AND application_name = 'tracktags'",
         );
     }
-    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    stop.store(true, Ordering::SeqCst);
     let (mut taken, mut unknown) = (0, 0);
     for caller in callers {
         let (its, not_known) = caller.await.unwrap();
