@@ -5,6 +5,7 @@ use super::dialect::Conn;
 use super::error::store_error;
 use super::schema::server_state;
 use super::sessions::Session;
+use super::trail;
 use crate::OpenError;
 use crate::secrets::Secrets;
 use diesel::connection::SimpleConnection;
@@ -92,6 +93,7 @@ pub(super) fn identify_database(session: &mut Session, secrets: &Secrets) -> Res
                     deployment
                 }
             };
+            trail::settle_in(conn, secrets)?;
             Ok(Some(deployment))
         })
         .map_err(super::to_open_error)?

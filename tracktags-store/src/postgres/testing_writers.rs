@@ -5,6 +5,7 @@ use super::tables::testing::keys_tests::{hash, make, of_business, of_customer, w
 use super::tables::testing::limits_tests::held;
 use super::tables::testing::*;
 use super::tables::{changes, keys};
+use super::trail;
 use diesel::connection::SimpleConnection;
 
 #[test]
@@ -137,4 +138,23 @@ fn the_role_for_configuration_changes_limits_and_touches_nothing_else() {
     assert_eq!(terms.version, changes::version(conn, &business("b1")).unwrap());
     let calls = terms.limits.get(terms.limits.find("calls").unwrap()).unwrap();
     assert_eq!(calls.limits[0].value.get(), 6);
+}
+
+#[test]
+fn the_trail_goes_on_where_a_dump_is_restored_on_another_server() {
+    let conn = &mut two_businesses();
+    while trail::sweep(conn, &secrets()).unwrap() {}
+    let told = count(conn, "audit_logs WHERE actor_type = 'sql'");
+    assert!(told > 0);
+    // As it looks on a server that has not counted so far.
+    sql(
+        conn,
+        "UPDATE config_changes SET transaction_id = transaction_id + 1000000;
+         UPDATE server_state SET value = (1000000 + split_part(value, ' ', 1)::bigint)::text WHERE name = 'audited_change'",
+    );
+    trail::settle_in(conn, &secrets()).unwrap();
+    assert_eq!(count(conn, "audit_logs WHERE actor_type = 'sql'"), told);
+    sql(conn, "UPDATE customers SET customer_name = 'Eve' WHERE business_id = 'b1' AND customer_id = 'c1'");
+    while trail::sweep(conn, &secrets()).unwrap() {}
+    assert_eq!(count(conn, "audit_logs WHERE actor_type = 'sql'"), told + 1);
 }

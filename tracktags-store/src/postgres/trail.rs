@@ -2,7 +2,7 @@
 //! nodes end in no order, so what SQL changed is written down only below the oldest one that still runs: nothing can come
 //! in between any more.
 
-use super::dialect::Conn;
+use super::dialect::{Conn, Time};
 use super::error::store_error;
 use super::schema::{audit_logs, config_changes, server_state};
 use super::statement::statement;
@@ -70,20 +70,17 @@ pub(crate) fn note_change(
 
 /// Writes down what SQL changed, so many rows at a time; whether there may be more.
 pub(crate) fn sweep(conn: &mut Conn, secrets: &Secrets) -> Result<bool, StoreError> {
-    // Whoever sweeps at the same moment comes after.
-    let position: String = server_state::table
-        .find(AUDITED_CHANGE)
-        .select(server_state::value)
-        .for_update()
-        .get_result(conn)
-        .map_err(store_error)?;
-    let (transaction, id) = read_position(&position);
     let oldest: i64 = statement::<BigInt>(OLDEST_RUNNING, &[]).get_result(conn).map_err(store_error)?;
+    sweep_below(conn, secrets, oldest)
+}
+
+fn sweep_below(conn: &mut Conn, secrets: &Secrets, oldest: i64) -> Result<bool, StoreError> {
+    let position = position(conn)?;
     let rows = config_changes::table
         .filter(
-            config_changes::transaction_id
-                .gt(transaction)
-                .or(config_changes::transaction_id.eq(transaction).and(config_changes::id.gt(id))),
+            config_changes::transaction_id.gt(position.transaction).or(config_changes::transaction_id
+                .eq(position.transaction)
+                .and(config_changes::id.gt(position.change))),
         )
         .filter(config_changes::transaction_id.lt(oldest))
         .order((config_changes::transaction_id, config_changes::id))
@@ -91,23 +88,24 @@ pub(crate) fn sweep(conn: &mut Conn, secrets: &Secrets) -> Result<bool, StoreErr
         .limit(STEP_ROWS)
         .load::<(i64, ChangeRow)>(conn)
         .map_err(store_error)?;
-    let Some((last, last_id)) = rows.last().map(|(transaction, row)| (*transaction, row.id)) else {
+    let Some((transaction, change)) = rows.last().map(|(transaction, row)| (*transaction, row.id)) else {
         return Ok(false);
     };
     let transactions: HashSet<i64> = rows.iter().map(|(transaction, _)| *transaction).collect();
-    let explained = explained(conn, transactions)?;
+    let explained = explained(conn, transactions, position.since)?;
     let more = i64::try_from(rows.len()).is_ok_and(|count| count == STEP_ROWS);
     let unexplained = rows.into_iter().filter(|(of, _)| !explained.contains(of)).map(|(_, row)| row);
     audit::note_sql(conn, secrets, unexplained, |_, _| Explains::default())?;
-    set_position(conn, last, last_id)?;
+    set_position(conn, Position { transaction, change, ..position })?;
     Ok(more)
 }
 
-/// Which of these transactions a row of the trail stands for already.
-fn explained(conn: &mut Conn, transactions: HashSet<i64>) -> Result<HashSet<i64>, StoreError> {
+/// Which of these transactions a row of the trail, one after `since`, stands for already.
+fn explained(conn: &mut Conn, transactions: HashSet<i64>, since: i64) -> Result<HashSet<i64>, StoreError> {
     let wanted: Vec<i64> = transactions.into_iter().collect();
     let found = audit_logs::table
         .filter(audit_logs::transaction_id.eq_any(wanted))
+        .filter(audit_logs::id.gt(since))
         .select(audit_logs::transaction_id.assume_not_null())
         .load::<i64>(conn)
         .map_err(store_error)?;
@@ -116,27 +114,75 @@ fn explained(conn: &mut Conn, transactions: HashSet<i64>) -> Result<HashSet<i64>
 
 /// Whether changes made before a time wait to be written down: then none of them is forgotten.
 pub(crate) fn is_behind(conn: &mut Conn, before: Timestamp) -> Result<bool, StoreError> {
-    let position: String = server_state::table
-        .find(AUDITED_CHANGE)
-        .select(server_state::value)
-        .get_result(conn)
-        .map_err(store_error)?;
-    let (transaction, _) = read_position(&position);
+    let position = position(conn)?;
     let waiting = config_changes::table
-        .filter(config_changes::transaction_id.gt(transaction))
-        .filter(config_changes::changed_at.lt(super::dialect::Time::of(before)));
+        .filter(config_changes::transaction_id.gt(position.transaction))
+        .filter(config_changes::changed_at.lt(Time::of(before)));
     diesel::select(diesel::dsl::exists(waiting)).get_result(conn).map_err(store_error)
 }
 
-/// `transaction` or `transaction id`; one by itself is explained whole.
-fn read_position(text: &str) -> (i64, i64) {
-    let (transaction, id) = text.split_once(' ').unwrap_or((text, ""));
-    (transaction.parse().unwrap_or_default(), id.parse().unwrap_or(i64::MAX))
+/// Begins anew where the database came from another server, by a dump: transactions have smaller numbers here than those
+/// that were explained, and would pass for them.
+pub(crate) fn settle_in(conn: &mut Conn, secrets: &Secrets) -> Result<(), StoreError> {
+    let own: i64 = statement::<BigInt>(OWN_TRANSACTION, &[]).get_result(conn).map_err(store_error)?;
+    if position(conn)?.transaction < own {
+        return Ok(());
+    }
+    tracing::warn!("the database comes from another server; its trail goes on with the numbers of this one");
+    while sweep_below(conn, secrets, i64::MAX)? {}
+    diesel::update(config_changes::table)
+        .set(config_changes::transaction_id.eq(0))
+        .execute(conn)
+        .map_err(store_error)?;
+    let latest = audit_logs::table.select(diesel::dsl::max(audit_logs::id)).get_result::<Option<i64>>(conn);
+    let since = latest.map_err(store_error)?.unwrap_or_default();
+    set_position(conn, Position { since, ..Position::default() })
 }
 
-fn set_position(conn: &mut Conn, transaction: i64, id: i64) -> Result<(), StoreError> {
+/// How far the trail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    /// Up to this transaction,
+    transaction: i64,
+    /// and this change of it, everything is explained;
+    change: i64,
+    /// by rows of the trail after this one, where transactions are told by their numbers.
+    since: i64,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self { transaction: 0, change: i64::MAX, since: 0 }
+    }
+}
+
+impl Position {
+    /// `transaction`, or `transaction change since`; a transaction by itself is explained whole.
+    fn parse(text: &str) -> Self {
+        let mut numbers = text.split(' ').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        let whole = Self::default();
+        Self {
+            transaction: next().unwrap_or(whole.transaction),
+            change: next().unwrap_or(whole.change),
+            since: next().unwrap_or(whole.since),
+        }
+    }
+
+    fn text(self) -> String {
+        format!("{} {} {}", self.transaction, self.change, self.since)
+    }
+}
+
+/// The position, locked: whoever sweeps at the same moment comes after.
+fn position(conn: &mut Conn) -> Result<Position, StoreError> {
+    let state = server_state::table.find(AUDITED_CHANGE).select(server_state::value).for_update();
+    state.get_result::<String>(conn).map(|text| Position::parse(&text)).map_err(store_error)
+}
+
+fn set_position(conn: &mut Conn, position: Position) -> Result<(), StoreError> {
     diesel::update(server_state::table.find(AUDITED_CHANGE))
-        .set(server_state::value.eq(format!("{transaction} {id}")))
+        .set(server_state::value.eq(position.text()))
         .execute(conn)
         .map(drop)
         .map_err(store_error)
@@ -148,7 +194,9 @@ mod tests {
 
     #[test]
     fn a_position_is_a_transaction_and_perhaps_a_row_of_it() {
-        assert_eq!(read_position("0"), (0, i64::MAX));
-        assert_eq!(read_position("812 7"), (812, 7));
+        let whole = Position::parse("812");
+        assert_eq!(whole, Position { transaction: 812, change: i64::MAX, since: 0 });
+        let part = Position { transaction: 812, change: 7, since: 3 };
+        assert_eq!(Position::parse(&part.text()), part);
     }
 }
