@@ -51,7 +51,7 @@ use denied::Denied;
 use lane::{Lane, Shared};
 use quarantine::Quarantine;
 use sessions::{Session, Sessions};
-use source::Source;
+use source::{Purpose, Source};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -221,7 +221,7 @@ impl Engine {
         runtime: &Handle,
     ) -> Result<(), OpenError> {
         let upkeep = Upkeep {
-            session: Session::new(shared.source.clone(), runtime.clone()),
+            session: Session::for_purpose(Purpose::Upkeep, shared.source.clone(), runtime.clone()),
             boot: Arc::clone(&shared.boot),
             secrets: shared.secrets.clone(),
             limits: options.limits,

@@ -38,13 +38,18 @@ type Work = Box<dyn FnOnce(&mut Session) + Send>;
 /// A connection, made when it is first needed.
 pub(crate) struct Session {
     source: Source,
+    purpose: Purpose,
     runtime: Handle,
     conn: Option<Conn>,
 }
 
 impl Session {
     pub(super) const fn new(source: Source, runtime: Handle) -> Self {
-        Self { source, runtime, conn: None }
+        Self::for_purpose(Purpose::Queries, source, runtime)
+    }
+
+    pub(super) const fn for_purpose(purpose: Purpose, source: Source, runtime: Handle) -> Self {
+        Self { source, purpose, runtime, conn: None }
     }
 
     /// The connection.
@@ -53,7 +58,7 @@ impl Session {
             Some(conn) => conn,
             None => {
                 let _current = self.runtime.enter();
-                Conn::from(self.runtime.block_on(self.source.connect(Purpose::Queries))?)
+                Conn::from(self.runtime.block_on(self.source.connect(self.purpose))?)
             }
         };
         Ok(self.conn.insert(conn))

@@ -22,23 +22,38 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this long without an answer a connection is given up.
 const SILENT_MAX: Duration = Duration::from_secs(3);
 
-/// What a connection is for; it decides how long its statements may take.
+/// What a connection is for; it decides how long things may take there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A lane's batches: a row that somebody holds is left to others at once.
     Batches,
     /// What waits for what somebody holds.
     Quarantine,
-    /// Reads and changes of configuration, folds.
+    /// Reads and changes of configuration.
     Queries,
+    /// Folds and sweeps, for which nobody waits.
+    Upkeep,
+    /// The books, checked from end to end.
+    Books,
+}
+
+/// How long things may take, in milliseconds; 0 is for as long as they take.
+struct Patience {
+    /// A lock.
+    lock: u32,
+    /// A statement.
+    statement: u32,
+    /// A transaction that does nothing: its node has stopped.
+    idle: u32,
 }
 
 impl Purpose {
-    /// Milliseconds that a lock may take. A statement may take three seconds.
-    const fn lock_ms(self) -> u32 {
+    const fn patience(self) -> Patience {
         match self {
-            Self::Batches => 25,
-            Self::Quarantine | Self::Queries => 1_000,
+            Self::Batches => Patience { lock: 25, statement: 3_000, idle: 1_000 },
+            Self::Quarantine | Self::Queries => Patience { lock: 1_000, statement: 3_000, idle: 1_000 },
+            Self::Upkeep => Patience { lock: 1_000, statement: 30_000, idle: 10_000 },
+            Self::Books => Patience { lock: 1_000, statement: 0, idle: 60_000 },
         }
     }
 }
@@ -128,11 +143,11 @@ impl Source {
             Durability::PowerLoss => "on",
             Durability::Process => "off",
         };
-        let lock_ms = purpose.lock_ms();
+        let Patience { lock, statement, idle } = purpose.patience();
         format!(
             "DO $$ BEGIN SET lc_messages = 'C'; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$; \
-             SET synchronous_commit = {synchronous}; SET lock_timeout = {lock_ms}; SET statement_timeout = 3000; \
-             SET idle_in_transaction_session_timeout = 1000; SET tcp_user_timeout = 3000; \
+             SET synchronous_commit = {synchronous}; SET lock_timeout = {lock}; SET statement_timeout = {statement}; \
+             SET idle_in_transaction_session_timeout = {idle}; SET tcp_user_timeout = 3000; \
              SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; \
              SET client_connection_check_interval = 1000; SET default_transaction_isolation = 'read committed'"
         )

@@ -6,7 +6,7 @@ use super::error::store_error;
 use super::locked::names_of;
 use super::schema::{counters, ledger_position, usage_history};
 use super::sessions::Session;
-use super::source::Source;
+use super::source::{Purpose, Source};
 use super::statement::{Bind, statement};
 use super::usage::{LedgerRow, corrupt, counter_of, key_of};
 use super::{Connections, apart, to_open_error};
@@ -40,7 +40,7 @@ impl Open {
     fn new(url: &str) -> Result<Self, OpenError> {
         let source = Source::parse(url, Durability::PowerLoss)?;
         let connections = Connections::start()?;
-        let session = Session::new(source, connections.handle()?);
+        let session = Session::for_purpose(Purpose::Books, source, connections.handle()?);
         Ok(Self { session, _connections: connections })
     }
 
