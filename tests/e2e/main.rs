@@ -24,6 +24,7 @@ mod json;
 mod meters;
 mod metrics;
 mod network;
+mod nodes;
 mod overload;
 mod oversize;
 mod power_loss;

@@ -2,13 +2,14 @@
 //!
 //! [`TestApp`] is a node on a free port with a database of its own, a business and its key. [`http`] is a blocking
 //! client, [`script`] a shell in a network of its own, [`network`] one for a test, in which every route leads back to
-//! it, [`program`] a small program as a process, [`upstream`] a target that misbehaves on demand and keeps a log,
+//! it, [`cluster`] several nodes on one database, [`program`] a small program as a process, [`upstream`] a target that misbehaves on demand and keeps a log,
 //! [`load`] many clients at once, [`overload`] a load at a fixed rate, [`chaos`] a bad network, [`process`] what a
 //! process holds, [`slow`] clients that dawdle. [`images`] are disks as a power failure may leave them, [`books`] and
 //! [`peek`] compare counters with what a client or a target saw. Most are small programs too, with help of their own.
 
 pub mod books;
 pub mod chaos;
+pub mod cluster;
 pub mod http;
 pub mod images;
 pub mod load;
