@@ -114,7 +114,7 @@ fn a_change_at_one_node_or_by_sql_holds_on_the_next_request_at_another() {
     let body = envelope(&target.url("/echo"), 1);
     let mut clients = [cluster.nodes[0].client(), cluster.nodes[1].client()];
     let limits = clients[0].json("GET", "/api/v1/plan_limits", &cluster.business_key, None).json();
-    let limit = text(&limits["data"][0], "id");
+    let limit = text(&limits["plan_limits"][0], "id");
     for round in 0..40_i64 {
         let at = usize::try_from(round % 2).unwrap();
         if round % 4 < 2 {
@@ -133,7 +133,7 @@ fn a_change_at_one_node_or_by_sql_holds_on_the_next_request_at_another() {
     // A key revoked at one node is unknown at the other.
     let keys =
         clients[0].json("GET", "/api/v1/customers/customer_1/keys", &cluster.business_key, None).json();
-    let path = format!("/api/v1/customers/customer_1/keys/{}", text(&keys["data"][0], "id"));
+    let path = format!("/api/v1/customers/customer_1/keys/{}", text(&keys["keys"][0], "id"));
     let revoked = clients[0].json("DELETE", &path, &cluster.business_key, None);
     assert!((200..300).contains(&revoked.status), "{}", revoked.text());
     assert_eq!(call(&mut clients[1], &key, &body).status, 401);
