@@ -3,7 +3,7 @@
 use super::dialect::Conn;
 use super::sessions::Session;
 use super::source::Source;
-use super::{Connections, Durability, migrate, tables};
+use super::{Connections, Durability, migrate, tables, trail};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use std::ops::{Deref, DerefMut};
