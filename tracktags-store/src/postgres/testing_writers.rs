@@ -158,3 +158,15 @@ fn the_trail_goes_on_where_a_dump_is_restored_on_another_server() {
     while trail::sweep(conn, &secrets()).unwrap() {}
     assert_eq!(count(conn, "audit_logs WHERE actor_type = 'sql'"), told + 1);
 }
+
+#[test]
+fn the_trail_waits_for_transactions_of_this_database_and_for_no_others() {
+    let (conn, here) = (&mut two_businesses(), &mut two_businesses());
+    while trail::sweep(conn, &secrets()).unwrap() {}
+    let told = count(conn, "audit_logs");
+    // The other database's transaction is older, and goes on.
+    sql(here, "BEGIN; UPDATE customers SET customer_name = 'Ada'");
+    sql(conn, "UPDATE customers SET customer_name = 'Eve' WHERE business_id = 'b1' AND customer_id = 'c1'");
+    assert!(!trail::sweep(conn, &secrets()).unwrap());
+    assert_eq!(count(conn, "audit_logs"), told + 1);
+}

@@ -22,15 +22,14 @@ const AUDITED_CHANGE: &str = "audited_change";
 const OWN_TRANSACTION: &str = "SELECT pg_current_xact_id()::text::bigint";
 /// Every transaction of this database with a smaller number has ended. Those of other databases on the server do not
 /// count; one of which it is not known whose it is does.
-const OLDEST_RUNNING: &str = "SELECT coalesce(min(running::text::bigint), pg_snapshot_xmax(taken)::text::bigint) \
-    FROM (SELECT pg_current_snapshot() AS taken) AS snapshot \
-    LEFT JOIN LATERAL (SELECT running FROM pg_snapshot_xip(taken) AS running \
-        LEFT JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock' \
-            AND l.transactionid = running::xid \
-        LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid \
-        WHERE a.datid IS NULL OR a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS ours \
-        ON true \
-    GROUP BY taken";
+const OLDEST_RUNNING: &str = "SELECT coalesce( \
+        (SELECT min(running::text::bigint) FROM pg_snapshot_xip(taken) AS running \
+            LEFT JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock' \
+                AND l.transactionid = running::xid \
+            LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid \
+            WHERE a.datid IS NULL OR a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())), \
+        pg_snapshot_xmax(taken)::text::bigint) \
+    FROM (SELECT pg_current_snapshot() AS taken) AS snapshot";
 
 /// The transaction whose changes a row explains; none where it is about none.
 #[derive(Queryable, Selectable, Insertable, Clone, Copy, Debug, Default)]
