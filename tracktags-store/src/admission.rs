@@ -24,9 +24,10 @@ use tracktags_core::error::StoreError;
 use tracktags_core::group_commit::Work;
 use tracktags_core::limits::Terms;
 use tracktags_core::metrics::Units;
-use tracktags_core::usage::{CounterKey, CounterMap, Taken};
+use tracktags_core::usage::Taken;
 
 use crate::StoreLimits;
+use crate::holds::Holds;
 use crate::mailbox::{self, Slot};
 
 /// The answer to one operation.
@@ -295,49 +296,6 @@ impl Inner {
         self.by_business.retain(|_, waiting| *waiting > 0);
         self.waiting = queues.into_iter().flat_map(|(_, queue)| queue).collect();
         batch
-    }
-}
-
-/// Units and calls that are open on this node: admitted, not yet settled.
-#[derive(Default)]
-pub(crate) struct Holds {
-    shards: [Mutex<CounterMap<i64>>; HOLD_SHARDS],
-    calls: AtomicU64,
-    units: AtomicU64,
-}
-
-const HOLD_SHARDS: usize = 16;
-
-impl Holds {
-    fn shard(&self, key: &CounterKey) -> MutexGuard<'_, CounterMap<i64>> {
-        let [first, ..] = &self.shards;
-        lock(self.shards.get(key.shard(HOLD_SHARDS)).unwrap_or(first))
-    }
-
-    pub(crate) fn of(&self, key: &CounterKey) -> i64 {
-        self.shard(key).get(key).copied().unwrap_or_default()
-    }
-
-    pub(crate) fn open(&self, key: &CounterKey, units: i64) {
-        *self.shard(key).entry(key.clone()).or_default() += units;
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.units.fetch_add(units.unsigned_abs(), Ordering::Relaxed);
-    }
-
-    fn close(&self, key: &CounterKey, units: i64) {
-        let mut shard = self.shard(key);
-        if let Some(held) = shard.get_mut(key) {
-            *held -= units;
-            if *held <= 0 {
-                shard.remove(key);
-            }
-        }
-        self.calls.fetch_sub(1, Ordering::Relaxed);
-        self.units.fetch_sub(units.unsigned_abs(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.calls.load(Ordering::Relaxed), self.units.load(Ordering::Relaxed))
     }
 }
 

@@ -10,6 +10,7 @@ mod books;
 mod cache;
 mod findings;
 mod health;
+mod holds;
 mod ledger;
 mod mailbox;
 mod meters;

@@ -6,7 +6,7 @@ pub(crate) use super::sessions::Session as Reader;
 use super::sessions::Sessions;
 use super::tables::define::accounts_of;
 use super::usage;
-use crate::admission::Holds;
+use crate::holds::Holds;
 use std::sync::Arc;
 use tracktags_core::accounts::{Account, BusinessId, MetricName, Scope};
 use tracktags_core::batch::{CutCache, read_state};

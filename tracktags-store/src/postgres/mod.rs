@@ -42,9 +42,10 @@ mod usage;
 pub(crate) mod verify;
 mod versions;
 
-use crate::admission::{Admission, Holds, Queue};
+use crate::admission::{Admission, Queue};
 use crate::cache::{Caches, KeyUses};
 use crate::health::{Condition, Health};
+use crate::holds::Holds;
 use crate::secrets::Secrets;
 use crate::{Durability, Meters, Node, OpenError, OpenOptions};
 use denied::Denied;

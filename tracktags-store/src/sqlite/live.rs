@@ -5,7 +5,7 @@
 
 use super::table::CounterTable;
 use super::usage;
-use crate::admission::Holds;
+use crate::holds::Holds;
 use crate::ledger::{LedgerError, Packed, unpack_counter};
 use diesel::SqliteConnection;
 use smallvec::SmallVec;

@@ -38,9 +38,10 @@ pub(crate) mod verify;
 mod versions;
 mod writer;
 
-use crate::admission::{Admission, Holds, Queue};
+use crate::admission::{Admission, Queue};
 use crate::cache::{Caches, KeyUses};
 use crate::health::{Condition, Health};
+use crate::holds::Holds;
 use crate::secrets::Secrets;
 use crate::{Meters, Node, OpenError, OpenOptions};
 use diesel::SqliteConnection;
