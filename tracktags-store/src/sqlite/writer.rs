@@ -295,7 +295,6 @@ impl Writer {
         self.set_alert(Alert::Store, Some("a commit's result is not known".to_owned()));
         let conn = connection::open_writer(&self.path, self.durability, self.limits.wal_bytes_kept());
         self.conn = conn.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        super::damage::look(&self.path)?;
         if !connection::checkpoint_truncate(&mut self.conn)? {
             return Err(StoreError::Unavailable(
                 "a reader holds up the checkpoint of the write-ahead log".into(),
