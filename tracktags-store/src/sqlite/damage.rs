@@ -15,7 +15,7 @@ use tracktags_core::error::StoreError;
 /// Connections that look at once, at most.
 const LOOKS_MAX: usize = 4;
 
-/// Everything but the ledger and the counters, whose rows have checksums of their own.
+/// Everything but the ledger, whose rows have checksums of their own.
 const TABLES: &[&str] = &[
     "config_changes",
     "customer_keys",

@@ -51,8 +51,8 @@ pub(super) struct Folding {
     /// Everything up to this batch is folded.
     folded_to: i64,
     last_pass: Instant,
-    /// Over how long a pass is spread.
-    spread: Duration,
+    /// Between the beginnings of two passes.
+    every: Duration,
     last_prune: Instant,
     last_measure: Option<Instant>,
     too_large: bool,
@@ -94,7 +94,7 @@ impl Folding {
     /// How long until the next chunk of a pass is due.
     fn until_due(&self, pass: &Sorted, done: usize, now: Instant) -> Duration {
         let share = done as f64 / pass.len().max(1) as f64;
-        self.spread.mul_f64(share).saturating_sub(now.duration_since(self.last_pass))
+        self.every.mul_f64(SPREAD * share).saturating_sub(now.duration_since(self.last_pass))
     }
 
     /// How many counters of a pass are due: none before their time.
@@ -102,17 +102,17 @@ impl Folding {
         if !self.until_due(pass, done, now).is_zero() {
             return 0;
         }
-        let share = now.duration_since(self.last_pass).as_secs_f64() / self.spread.as_secs_f64();
+        let share = now.duration_since(self.last_pass).as_secs_f64() / (SPREAD * self.every.as_secs_f64());
         let until_now = pass.len() as f64 * share;
         (until_now as usize).saturating_sub(done).clamp(CHUNK, CHUNK_MAX)
     }
 
-    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, fold_every: Duration, now: Instant) -> Self {
+    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, every: Duration, now: Instant) -> Self {
         Self {
             stage: Stage::Idle,
             folded_to,
             last_pass: now,
-            spread: fold_every.mul_f64(SPREAD),
+            every,
             last_prune: now,
             last_measure: None,
             too_large: false,
@@ -169,10 +169,14 @@ impl Writer {
 
     /// How many counters of a pass are due; as many as may be where too much waits for the next one.
     fn due(&self, pass: &Sorted, done: usize) -> usize {
-        if self.live.unfolded_entries() > self.limits.ledger_tail_entries_max {
+        if self.is_tail_too_long() {
             return CHUNK_MAX;
         }
         self.folding.due(pass, done, self.instant())
+    }
+
+    const fn is_tail_too_long(&self) -> bool {
+        self.live.unfolded_entries() > self.limits.ledger_tail_entries_max
     }
 
     /// Everything, at once: before the store closes.
@@ -199,16 +203,14 @@ impl Writer {
 
     fn begin_pass_when_due(&mut self) -> Result<(), StoreError> {
         let now = self.instant();
-        let due =
-            now.duration_since(self.folding.last_pass) >= Duration::from_millis(self.limits.fold_every_ms);
-        let too_many = self.live.unfolded_entries() > self.limits.ledger_tail_entries_max;
-        if self.live.unfolded.is_empty() || !(due || too_many) {
+        let due = now.duration_since(self.folding.last_pass) >= self.folding.every;
+        if self.live.unfolded.is_empty() || !(due || self.is_tail_too_long()) {
             return Ok(());
         }
         self.folding.last_pass = now;
-        let behind = self.next_batch.saturating_sub(1).saturating_sub(self.folding.folded_to);
-        tracing::trace!(behind, counters = self.live.unfolded.len(), "a fold begins");
         let to = self.next_batch.saturating_sub(1);
+        let behind = to.saturating_sub(self.folding.folded_to);
+        tracing::trace!(behind, counters = self.live.unfolded.len(), "a fold begins");
         let (reply, pass) = channel();
         let map = self.live.take_unfolded();
         self.folding.stage = match self.folding.sorter.send((map, reply)) {
