@@ -230,7 +230,9 @@ fn ten_thousand_unknown_keys_cost_few_queries_and_nobody_else() {
         all_answered(&by_itself, &[200]);
         all_answered(beside, &[200]);
         let refused = guesses.count(401) + guesses.count(429);
-        assert_eq!((guesses.lost(), refused), (0, KEYS as usize), "{guesses}");
+        assert_eq!((guesses.lost(), refused), (0, guesses.sent), "{guesses}");
+        // The last one's time is the end of the load, which may come first.
+        assert!(guesses.sent + 1 >= KEYS as usize, "{guesses}");
         let alone = by_itself.within(200, 990);
         let bound = (alone * 6 / 5).max(alone + NOISE);
         beside.within(200, 990) <= bound
