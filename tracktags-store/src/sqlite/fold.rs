@@ -224,9 +224,7 @@ impl Writer {
     fn write_chunk(&mut self, pass: Sorted, done: usize, count: usize, to: i64) -> Result<(), StoreError> {
         let end = done.saturating_add(count).min(pass.len());
         let result = self.in_unsynced_transaction(|writer| {
-            for (key, unfolded) in pass.get(done..end).unwrap_or_default() {
-                usage::fold(&mut writer.conn, key, unfolded)?;
-            }
+            usage::fold(&mut writer.conn, pass.get(done..end).unwrap_or_default())?;
             match pass.get(end.saturating_sub(1)) {
                 Some((last, _)) if end < pass.len() => usage::set_pass(&mut writer.conn, to, last),
                 _ => usage::set_position(&mut writer.conn, to),

@@ -1,7 +1,7 @@
 //! Rows of usage: the ledger, the counters and the history it folds into, and how far the folds are.
 
 use super::error::store_error;
-use super::folded;
+use super::folded::{self, CounterRow, HourRow};
 use super::live::{Unfolded, corrupt};
 use super::schema::{counters, ledger_position, usage_ledger};
 use crate::ledger::{open_row, seal_row, unpack_counter};
@@ -151,20 +151,18 @@ pub(crate) fn customers_with(
         .map_err(store_error)
 }
 
-/// Writes what a counter gained.
-pub(crate) fn fold(
-    conn: &mut SqliteConnection,
-    key: &CounterKey,
-    unfolded: &Unfolded,
-) -> Result<(), StoreError> {
-    let names = names_of(key);
-    if let Some(state) = &unfolded.state {
-        folded::put_counter(conn, names, &seal_row(names, state))?;
+/// Writes what counters gained.
+pub(crate) fn fold(conn: &mut SqliteConnection, gained: &[(CounterKey, Unfolded)]) -> Result<(), StoreError> {
+    let mut rows = Vec::with_capacity(gained.len());
+    let mut hours = Vec::with_capacity(gained.len());
+    for (key, unfolded) in gained {
+        let names = names_of(key);
+        rows.extend(unfolded.state.as_ref().map(|state| CounterRow { names, state: seal_row(names, state) }));
+        let gains = unfolded.hours.iter();
+        hours.extend(gains.map(|(bucket, operation, gain)| HourRow::new(names, *bucket, *operation, gain)));
     }
-    for (bucket, operation, gain) in &unfolded.hours {
-        folded::add_hour(conn, names, *bucket, *operation, gain)?;
-    }
-    Ok(())
+    folded::put_counters(conn, &rows)?;
+    folded::add_hours(conn, &hours)
 }
 
 /// How far the folds are.
