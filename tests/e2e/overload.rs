@@ -47,13 +47,14 @@ fn alone(address: SocketAddr, seconds: u64, class: Class) -> Tally {
     load(address, seconds, vec![class]).remove(0)
 }
 
-/// What the store can do in a second: while a batch commits, the next one is full. A stall of the disk refuses some.
+/// What the store can do in a second: while a batch commits, the next one is full, and nothing is refused but where the
+/// disk stalls.
 fn capacity(address: SocketAddr, requests: &[Vec<u8>]) -> u32 {
     let closed = Class { connections_max: 2 * BATCH, ..class(Pace::Closed, 2 * BATCH, requests.to_vec()) };
     let tally = alone(address, 3, closed);
     all_answered(&tally, &[200, 503]);
+    assert_mostly_taken(&tally);
     let per_second = u32::try_from(tally.count(200) / 3).unwrap();
-    assert!(per_second > 0, "{tally}");
     println!("capacity: {per_second} calls a second");
     per_second
 }
@@ -63,6 +64,11 @@ fn all_answered(tally: &Tally, statuses: &[u16]) {
     assert_eq!(tally.lost(), 0, "{tally}");
     assert!(tally.answers.iter().all(|answer| statuses.contains(&answer.status)), "{tally}");
     assert!(tally.answers.iter().all(|answer| answer.has_retry_after), "{tally}");
+}
+
+/// One stall of the disk in some seconds is no overload: 95 of 100.
+fn assert_mostly_taken(tally: &Tally) {
+    assert!(tally.count(200) * 100 >= tally.answers.len() * 95, "{tally}");
 }
 
 fn mib(bytes: u64) -> u64 {
@@ -96,9 +102,8 @@ fn five_times_what_the_store_can_do_is_refused_early_and_leaves_nothing_behind()
     // As the client sees it, on the two cores that it shares with the server: 95 of 100.
     assert!(overload.within(503, 950) <= Duration::from_millis(5), "refused within 5 ms: {overload}");
     assert!(mib(grown) <= 100, "{} MiB", mib(grown));
-    // One stall of the disk in these two seconds is no overload: 95 of 100.
     assert_eq!(then.lost(), 0, "{then}");
-    assert!(then.count(200) * 100 >= then.answers.len() * 95, "{then}");
+    assert_mostly_taken(&then);
     let bound = baseline.within(200, 950) + Duration::from_millis(30);
     assert!(then.within(200, 950) <= bound, "normal again within {bound:?}: {then}");
     app.node.verify();
@@ -225,7 +230,9 @@ fn ten_thousand_unknown_keys_cost_few_queries_and_nobody_else() {
         all_answered(&by_itself, &[200]);
         all_answered(beside, &[200]);
         let refused = guesses.count(401) + guesses.count(429);
-        assert_eq!((guesses.lost(), refused), (0, KEYS as usize), "{guesses}");
+        assert_eq!((guesses.lost(), refused), (0, guesses.sent), "{guesses}");
+        // The last one's time is the end of the load, which may come first.
+        assert!(guesses.sent + 1 >= KEYS as usize, "{guesses}");
         let alone = by_itself.within(200, 990);
         let bound = (alone * 6 / 5).max(alone + NOISE);
         beside.within(200, 990) <= bound

@@ -52,8 +52,8 @@ struct Client {
 pub fn run(address: SocketAddr, clients: &[Slow], limit: Duration) -> io::Result<Vec<Ended>> {
     let mut running = Vec::with_capacity(clients.len());
     for client in clients {
-        let opened = Instant::now();
         let mut stream = TcpStream::connect(address)?;
+        let opened = Instant::now();
         stream.write_all(&client.first)?;
         stream.set_nonblocking(true)?;
         let ended = Ended { after: None, answer: Vec::new() };

@@ -94,7 +94,7 @@ impl Default for StoreLimits {
             ledger_bytes_max: 4 << 30,
             wal_checkpoint_bytes: 32 << 20,
             wal_bytes_max: 64 << 20,
-            cache_entries_max: 1_000_000,
+            cache_entries_max: 2_000_000,
         }
     }
 }

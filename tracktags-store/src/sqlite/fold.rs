@@ -6,10 +6,10 @@
 //! themselves: the ledger is the truth, and the next batch's sync covers them. A pass over many counters is spread over
 //! most of the time until the next one, so that it holds up no batch for long and the write-ahead log grows evenly.
 
-use super::connection;
 use super::live::{Live, Unfolded, UnfoldedMap};
 use super::usage;
 use super::writer::Writer;
+use super::{connection, damage};
 use crate::ledger::{pack_counter, unpack_counter, unpack_entries};
 use crate::sqlite::error::store_error;
 use crate::sqlite::live::corrupt;
@@ -22,7 +22,7 @@ use tracktags_core::time::Timestamp;
 use tracktags_core::usage::{Counter, CounterKey, CounterMap, Entry};
 
 /// Counters folded in one transaction: at least so many, and up to so many where a pass is late.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 const CHUNK_MAX: usize = 1_024;
 /// The part of the time between two passes that one is spread over.
 const SPREAD: f64 = 0.75;
@@ -51,8 +51,8 @@ pub(super) struct Folding {
     /// Everything up to this batch is folded.
     folded_to: i64,
     last_pass: Instant,
-    /// Over how long a pass is spread.
-    spread: Duration,
+    /// Between the beginnings of two passes.
+    every: Duration,
     last_prune: Instant,
     last_measure: Option<Instant>,
     too_large: bool,
@@ -94,7 +94,7 @@ impl Folding {
     /// How long until the next chunk of a pass is due.
     fn until_due(&self, pass: &Sorted, done: usize, now: Instant) -> Duration {
         let share = done as f64 / pass.len().max(1) as f64;
-        self.spread.mul_f64(share).saturating_sub(now.duration_since(self.last_pass))
+        self.every.mul_f64(SPREAD * share).saturating_sub(now.duration_since(self.last_pass))
     }
 
     /// How many counters of a pass are due: none before their time.
@@ -102,17 +102,17 @@ impl Folding {
         if !self.until_due(pass, done, now).is_zero() {
             return 0;
         }
-        let share = now.duration_since(self.last_pass).as_secs_f64() / self.spread.as_secs_f64();
+        let share = now.duration_since(self.last_pass).as_secs_f64() / (SPREAD * self.every.as_secs_f64());
         let until_now = pass.len() as f64 * share;
         (until_now as usize).saturating_sub(done).clamp(CHUNK, CHUNK_MAX)
     }
 
-    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, fold_every: Duration, now: Instant) -> Self {
+    pub(super) fn new(sorter: Sender<Pass>, folded_to: i64, every: Duration, now: Instant) -> Self {
         Self {
             stage: Stage::Idle,
             folded_to,
             last_pass: now,
-            spread: fold_every.mul_f64(SPREAD),
+            every,
             last_prune: now,
             last_measure: None,
             too_large: false,
@@ -169,10 +169,14 @@ impl Writer {
 
     /// How many counters of a pass are due; as many as may be where too much waits for the next one.
     fn due(&self, pass: &Sorted, done: usize) -> usize {
-        if self.live.unfolded_entries() > self.limits.ledger_tail_entries_max {
+        if self.is_tail_too_long() {
             return CHUNK_MAX;
         }
         self.folding.due(pass, done, self.instant())
+    }
+
+    const fn is_tail_too_long(&self) -> bool {
+        self.live.unfolded_entries() > self.limits.ledger_tail_entries_max
     }
 
     /// Everything, at once: before the store closes.
@@ -199,17 +203,14 @@ impl Writer {
 
     fn begin_pass_when_due(&mut self) -> Result<(), StoreError> {
         let now = self.instant();
-        let behind = self.next_batch.saturating_sub(1).saturating_sub(self.folding.folded_to);
-        let due =
-            now.duration_since(self.folding.last_pass) >= Duration::from_millis(self.limits.fold_every_ms);
-        if self.live.unfolded.is_empty()
-            || !(due || self.live.unfolded_entries() > self.limits.ledger_tail_entries_max)
-        {
+        let due = now.duration_since(self.folding.last_pass) >= self.folding.every;
+        if self.live.unfolded.is_empty() || !(due || self.is_tail_too_long()) {
             return Ok(());
         }
         self.folding.last_pass = now;
-        tracing::trace!(behind, counters = self.live.unfolded.len(), "a fold begins");
         let to = self.next_batch.saturating_sub(1);
+        let behind = to.saturating_sub(self.folding.folded_to);
+        tracing::trace!(behind, counters = self.live.unfolded.len(), "a fold begins");
         let (reply, pass) = channel();
         let map = self.live.take_unfolded();
         self.folding.stage = match self.folding.sorter.send((map, reply)) {
@@ -223,9 +224,7 @@ impl Writer {
     fn write_chunk(&mut self, pass: Sorted, done: usize, count: usize, to: i64) -> Result<(), StoreError> {
         let end = done.saturating_add(count).min(pass.len());
         let result = self.in_unsynced_transaction(|writer| {
-            for (key, unfolded) in pass.get(done..end).unwrap_or_default() {
-                usage::fold(&mut writer.conn, key, unfolded)?;
-            }
+            usage::fold(&mut writer.conn, pass.get(done..end).unwrap_or_default())?;
             match pass.get(end.saturating_sub(1)) {
                 Some((last, _)) if end < pass.len() => usage::set_pass(&mut writer.conn, to, last),
                 _ => usage::set_position(&mut writer.conn, to),
@@ -297,8 +296,14 @@ impl Writer {
         })
     }
 
-    /// Reads position, tail and counters back, at start and after a commit that was not heard.
+    /// Reads position, tail and counters back, at start and after a commit that was not heard, and looks all of the
+    /// database through for damage.
     pub(super) fn read_back(&mut self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        damage::look_beside(&path, || self.read_tail())
+    }
+
+    fn read_tail(&mut self) -> Result<(), StoreError> {
         let position = usage::position(&mut self.conn)?;
         let mut live = Live::new(self.limits.counters_live_max);
         let mut batch = position.folded_to;
@@ -324,7 +329,7 @@ impl Writer {
                 }
             }
         }
-        chains.check(&mut self.conn)?;
+        usage::check_counters(&mut self.conn, &chains.first())?;
         check_folded(&mut self.conn, position.folded_to)?;
         let rest_of_pass = rest_of_pass.pack();
         for (key, unfolded) in &rest_of_pass {
@@ -349,36 +354,25 @@ impl Writer {
     }
 }
 
-/// The numbers of each counter's entries in the tail: the first and the last. They go on from the counter's row without a
-/// gap, or something of the database is of another time than the rest.
+/// The numbers of each counter's entries in the tail: the first and the last, without a gap between them.
 #[derive(Default)]
 struct Chains(CounterMap<(u64, u64)>);
-
-fn torn() -> StoreError {
-    StoreError::Corrupt("the ledger's tail does not go on from the counters".to_owned())
-}
 
 impl Chains {
     fn follow(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let (_, last) = self.0.entry(entry.counter.clone()).or_insert((entry.number, entry.number - 1));
         if entry.number != *last + 1 {
-            return Err(torn());
+            return Err(usage::torn());
         }
         *last = entry.number;
         Ok(())
     }
 
-    fn check(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
-        // In key order, so that each page is read once.
-        let mut chains: Vec<_> = self.0.into_iter().collect();
-        chains.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
-        for (key, (first, _)) in chains {
-            let folded = usage::counter_row(conn, &key)?.map(|row| unpack_counter(&row)).transpose();
-            if folded.map_err(corrupt)?.map_or(0, |counter| counter.entry) + 1 != first {
-                return Err(torn());
-            }
-        }
-        Ok(())
+    /// The first ones, in the order of the counters' rows.
+    fn first(self) -> Vec<(CounterKey, u64)> {
+        let mut first: Vec<_> = self.0.into_iter().map(|(key, (first, _))| (key, first)).collect();
+        first.sort_unstable_by(|(left, _), (right, _)| usage::names_of(left).cmp(&usage::names_of(right)));
+        first
     }
 }
 
@@ -390,7 +384,7 @@ fn check_folded(conn: &mut SqliteConnection, folded_to: i64) -> Result<(), Store
             // A counter that is gone was purged with its business.
             let Some(row) = usage::counter_row(conn, &entry.counter)? else { continue };
             if unpack_counter(&row).map_err(corrupt)?.entry < entry.number {
-                return Err(torn());
+                return Err(usage::torn());
             }
         }
     }

@@ -6,7 +6,8 @@
 //! | `writer` | the one thread that writes |
 //! | `batch` | THE transaction |
 //! | `live`, `table` | counters as the writer knows them, and how they are kept small |
-//! | `fold` | ledger → counters and history, retention, start |
+//! | `fold`, `folded` | ledger → counters and history, retention, start; and the rows that takes |
+//! | `damage` | what a start looks through for damage |
 //! | `side` | the thread that checkpoints and sorts |
 //! | `usage` | rows of usage |
 //! | `tables` | rows of configuration, and the store's traits |
@@ -22,6 +23,7 @@ mod dialect;
 pub(crate) mod doctor;
 mod error;
 mod fold;
+mod folded;
 mod live;
 mod migrate;
 mod schema;
@@ -147,6 +149,7 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         _lock: lock,
     };
     writer.read_back().map_err(to_open_error)?;
+    note_start(&mut writer.conn, &secrets, &position, options.clock.now()).map_err(to_open_error)?;
     let wal_bytes_max = options.limits.wal_bytes_max;
     let side =
         side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, Arc::clone(&wal_in_use))?;
@@ -196,8 +199,7 @@ pub(crate) fn migrate(path: &Path) -> Result<Vec<String>, OpenError> {
     migrate::run(&mut conn)
 }
 
-/// A connection to write with, on a database whose schema is up to date, whose master key is the right one, and that was
-/// looked through for damage.
+/// A connection to write with, on a database whose schema is up to date and whose master key is the right one.
 fn prepared(
     path: &Path,
     options: &OpenOptions,
@@ -207,22 +209,22 @@ fn prepared(
     drop(migrate::run(&mut conn)?);
     let deployment = migrate::identify_database(&mut conn, secrets)?;
     let position = usage::position(&mut conn).map_err(to_open_error)?;
-    damage::look(path).map_err(to_open_error)?;
-    if !position.clean_stop {
-        after_unclean_stop(&mut conn, secrets, options.clock.now()).map_err(to_open_error)?;
-    }
-    usage::set_clean_stop(&mut conn, false).map_err(to_open_error)?;
     Ok((conn, deployment, position))
 }
 
-/// Notes what was open when the last run ended: at most so many calls were in flight, all of them
-/// counted.
-fn after_unclean_stop(
+/// Notes that the server runs; after a stop out of order also what was open when the last run ended: at most so many calls
+/// were in flight, all of them counted.
+fn note_start(
     conn: &mut SqliteConnection,
     secrets: &Secrets,
+    position: &usage::Position,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    tracing::warn!("unclean_stop: reading the ledger's tail; calls that were in flight stay counted");
+    usage::set_clean_stop(conn, false)?;
+    if position.clean_stop {
+        return Ok(());
+    }
+    tracing::warn!("unclean_stop: the ledger's tail was read; calls that were in flight stay counted");
     let Some(last) = usage::last_row(conn)? else { return Ok(()) };
     let open = serde_json::json!({"open_calls": last.open_calls, "open_units": last.open_units});
     let event = Event {

@@ -1,15 +1,15 @@
 //! Rows of usage: the ledger, the counters and the history it folds into, and how far the folds are.
 
 use super::error::store_error;
+use super::folded::{self, CounterRow, HourRow};
 use super::live::{Unfolded, corrupt};
-use super::schema::{counters, ledger_position, usage_history, usage_ledger};
-use crate::ledger::{open_row, seal_row};
+use super::schema::{counters, ledger_position, usage_ledger};
+use crate::ledger::{open_row, seal_row, unpack_counter};
 use diesel::prelude::*;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId, MetricName};
 use tracktags_core::error::StoreError;
-use tracktags_core::history::Gain;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::CounterKey;
+use tracktags_core::usage::{Counter, CounterKey};
 
 /// A batch's row.
 #[derive(Queryable, Insertable, Debug)]
@@ -91,22 +91,50 @@ pub(crate) fn counter_row(
         .get_result(conn)
         .optional()
         .map_err(store_error)?;
-    let names = [account.business.as_str(), customer_of(key), key.metric().as_str()];
-    row.map(|row| open_row(names, &row).map(<[u8]>::to_vec).map_err(corrupt)).transpose()
+    row.map(|row| open_row(names_of(key), &row).map(<[u8]>::to_vec).map_err(corrupt)).transpose()
 }
 
-/// Every counter as last folded, each looked at for damage, at start: a row whose key was damaged would not be found later,
-/// and its usage be forgotten.
-pub(crate) fn check_counters(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+/// Looks at every counter as last folded, at start: a row whose key was damaged would not be found later, and its usage be
+/// forgotten. `first` names the entries that the ledger's tail goes on with, in the order of their counters: each is the
+/// next one of its counter.
+pub(crate) fn check_counters(
+    conn: &mut SqliteConnection,
+    first: &[(CounterKey, u64)],
+) -> Result<(), StoreError> {
     let rows = counters::table
+        .order((counters::business_id, counters::customer_id, counters::metric_name))
         .select((counters::business_id, counters::customer_id, counters::metric_name, counters::state))
         .load_iter::<(String, String, String, Vec<u8>), diesel::connection::DefaultLoadingMode>(conn)
         .map_err(store_error)?;
+    let mut first = first.iter().peekable();
     for row in rows {
         let (business, customer, metric, row) = row.map_err(store_error)?;
-        open_row([&business, &customer, &metric], &row).map_err(corrupt)?;
+        let names = [business.as_str(), customer.as_str(), metric.as_str()];
+        let state = open_row(names, &row).map_err(corrupt)?;
+        while let Some((_, number)) = first.next_if(|(key, _)| names_of(key) < names) {
+            goes_on(None, *number)?;
+        }
+        if let Some((_, number)) = first.next_if(|(key, _)| names_of(key) == names) {
+            goes_on(Some(&unpack_counter(state).map_err(corrupt)?), *number)?;
+        }
     }
-    Ok(())
+    first.try_for_each(|(_, number)| goes_on(None, *number))
+}
+
+/// A counter's business, customer and metric, as its row is found by them.
+pub(crate) fn names_of(key: &CounterKey) -> [&str; 3] {
+    [key.account().business.as_str(), customer_of(key), key.metric().as_str()]
+}
+
+/// The tail's first entry of a counter follows its row without a gap, or something of the database is of another time than
+/// the rest.
+fn goes_on(folded: Option<&Counter>, number: u64) -> Result<(), StoreError> {
+    if folded.map_or(0, |counter| counter.entry) + 1 == number { Ok(()) } else { Err(torn()) }
+}
+
+/// What damage to the order of things looks like.
+pub(crate) fn torn() -> StoreError {
+    StoreError::Corrupt("the ledger's tail does not go on from the counters".to_owned())
 }
 
 /// The customers with a folded counter of this metric; the business's own account is the empty one.
@@ -123,59 +151,18 @@ pub(crate) fn customers_with(
         .map_err(store_error)
 }
 
-/// Writes what a counter gained.
-pub(crate) fn fold(
-    conn: &mut SqliteConnection,
-    key: &CounterKey,
-    unfolded: &Unfolded,
-) -> Result<(), StoreError> {
-    let account = key.account();
-    let (business, customer, metric) = (account.business.as_str(), customer_of(key), key.metric().as_str());
-    if let Some(state) = &unfolded.state {
-        let row = (
-            counters::business_id.eq(business),
-            counters::customer_id.eq(customer),
-            counters::metric_name.eq(metric),
-            counters::state.eq(seal_row([business, customer, metric], state)),
-        );
-        // Replaced, not upserted: diesel prepares `DO UPDATE` anew each time, which costs more than the write.
-        diesel::replace_into(counters::table).values(row).execute(conn).map_err(store_error)?;
+/// Writes what counters gained.
+pub(crate) fn fold(conn: &mut SqliteConnection, gained: &[(CounterKey, Unfolded)]) -> Result<(), StoreError> {
+    let mut rows = Vec::with_capacity(gained.len());
+    let mut hours = Vec::with_capacity(gained.len());
+    for (key, unfolded) in gained {
+        let names = names_of(key);
+        rows.extend(unfolded.state.as_ref().map(|state| CounterRow { names, state: seal_row(names, state) }));
+        let gains = unfolded.hours.iter();
+        hours.extend(gains.map(|(bucket, operation, gain)| HourRow::new(names, *bucket, *operation, gain)));
     }
-    for (bucket, operation, gain) in &unfolded.hours {
-        let kept = history_row(conn, key, *bucket)?.unwrap_or_default();
-        let merged = kept.merged(*operation, *gain);
-        let row = (
-            usage_history::business_id.eq(business),
-            usage_history::customer_id.eq(customer),
-            usage_history::metric_name.eq(metric),
-            usage_history::bucket.eq(bucket.as_seconds()),
-            usage_history::operation.eq(operation.as_str()),
-            usage_history::units.eq(merged.units),
-            usage_history::samples.eq(merged.samples),
-            usage_history::overage.eq(merged.overage),
-            usage_history::denied.eq(merged.denied),
-        );
-        diesel::replace_into(usage_history::table).values(row).execute(conn).map_err(store_error)?;
-    }
-    Ok(())
-}
-
-/// An hour of a counter's history as last folded.
-fn history_row(
-    conn: &mut SqliteConnection,
-    key: &CounterKey,
-    bucket: Timestamp,
-) -> Result<Option<Gain>, StoreError> {
-    let row: Option<(i64, i64, i64, i64)> = usage_history::table
-        .filter(usage_history::business_id.eq(key.account().business.as_str()))
-        .filter(usage_history::customer_id.eq(customer_of(key)))
-        .filter(usage_history::metric_name.eq(key.metric().as_str()))
-        .filter(usage_history::bucket.eq(bucket.as_seconds()))
-        .select((usage_history::units, usage_history::samples, usage_history::overage, usage_history::denied))
-        .get_result(conn)
-        .optional()
-        .map_err(store_error)?;
-    Ok(row.map(|(units, samples, overage, denied)| Gain { units, samples, overage, denied }))
+    folded::put_counters(conn, &rows)?;
+    folded::add_hours(conn, &hours)
 }
 
 /// How far the folds are.

@@ -292,7 +292,7 @@ impl Writer {
         self.set_alert(Alert::Store, Some("a commit's result is not known".to_owned()));
         let conn = connection::open_writer(&self.path, self.durability, self.limits.wal_bytes_kept());
         self.conn = conn.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        super::damage::look(&self.path)?;
+        self.read_back()?;
         if !connection::checkpoint_truncate(&mut self.conn)? {
             return Err(StoreError::Unavailable(
                 "a reader holds up the checkpoint of the write-ahead log".into(),
@@ -301,7 +301,6 @@ impl Writer {
         let committed = usage::is_committed(&mut self.conn, &self.boot, batch)?;
         self.data_version = connection::data_version(&mut self.conn)?;
         self.versions.doubt();
-        self.read_back()?;
         self.set_alert(Alert::Store, None);
         Ok(committed)
     }
