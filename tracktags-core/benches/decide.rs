@@ -93,7 +93,7 @@ fn batches(criterion: &mut Criterion) {
             for operation in &operations {
                 before.apply(operation, &mut known, &Still, &mut cuts).unwrap();
             }
-            known.0 = before.into_parts().0.collect();
+            known.0 = before.into_entries().into_iter().map(|entry| (entry.counter, entry.state)).collect();
             group.throughput(Throughput::Elements(count as u64));
             group.bench_function(format!("{count} demands, {name}"), |bencher| {
                 bencher.iter(|| {

@@ -1,8 +1,8 @@
 //! ⑤ The pure half of a batch: running values, decisions and the entries to write, without I/O.
 //!
 //! An engine loads counters through [`Counters`], calls [`Batch::apply`] for each operation in order, writes
-//! [`Batch::entries`] in one transaction and, after the commit, makes the counters of [`Batch::into_parts`] visible. On any error it
-//! drops the batch, and nothing happened. Keeps `exact-under-concurrency`: each operation sees the running values
+//! [`Batch::entries`] in one transaction and, after the commit, makes the counters as of their last entries visible. On any
+//! error it drops the batch, and nothing happened. Keeps `exact-under-concurrency`: each operation sees the running values
 //! that the one before it left; `all-or-nothing`; `denied-writes-nothing`.
 
 use crate::accounts::Account;
@@ -16,7 +16,6 @@ use crate::usage::{Counter, CounterKey, CounterMap, Entry, EntryKind, NO_OVERAGE
 use crate::windows::{Cuts, Window};
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 
 /// Where a batch finds what it decides on.
 pub trait Counters {
@@ -63,16 +62,10 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Batch {
     now: Timestamp,
-    changed: CounterMap<Changed>,
+    /// The place of the last entry of each counter that changed: the state in it is the running value.
+    last: CounterMap<usize>,
     entries: Vec<Entry>,
     good_until: Timestamp,
-}
-
-/// A counter that the batch changed: its running value, and the place of its last entry.
-#[derive(Clone, Copy, Debug)]
-struct Changed {
-    counter: Counter,
-    entry: usize,
 }
 
 /// Windows by way of cutting, so that a calendar is asked once a minute and not once a demand. Bounded.
@@ -86,38 +79,54 @@ const CUT_CACHE_ENTRIES_MAX: usize = 4_096;
 
 impl CutCache {
     /// The windows of a metric's counters at `at`.
-    pub fn cuts(&mut self, terms: &Terms, entry: &MetricLimits<'_>, at: Timestamp) -> Cuts {
-        if let Some(cuts) = self.cuts.get(&entry.cut).filter(|cuts| cuts.good.contains(at)) {
-            return *cuts;
-        }
-        let cuts = terms.calendar.cuts(entry.metric, at);
-        if self.cuts.len() >= CUT_CACHE_ENTRIES_MAX {
+    pub fn cuts(&mut self, terms: &Terms, entry: &MetricLimits<'_>, at: Timestamp) -> &Cuts {
+        if self.cuts.len() >= CUT_CACHE_ENTRIES_MAX && !self.cuts.contains_key(&entry.cut) {
             self.cuts.clear();
         }
-        self.cuts.insert(entry.cut, cuts);
+        let fresh = || terms.calendar.cuts(entry.metric, at);
+        let cuts = self.cuts.entry(entry.cut).or_insert_with(fresh);
+        if !cuts.good.contains(at) {
+            *cuts = fresh();
+        }
         cuts
     }
 }
 
-/// A counter brought to the instant that counts for it.
+/// A counter brought to the instant that counts for it. Large, so it is filled where it lies.
+#[derive(Default)]
 struct Ready {
     counter: Counter,
     at: Timestamp,
     cuts: Cuts,
 }
 
+/// One metric of a demand, and what its limits say.
+#[derive(Default)]
+struct Asked {
+    place: usize,
+    units: i64,
+    ready: Ready,
+    verdict: Verdict,
+}
+
+impl Asked {
+    fn new(place: usize, units: i64) -> Self {
+        Self { place, units, ..Self::default() }
+    }
+}
+
 impl Batch {
     /// An empty batch at the clock's `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { now, changed: CounterMap::default(), entries: Vec::new(), good_until: Timestamp::MAX }
+        Self { now, last: CounterMap::default(), entries: Vec::new(), good_until: Timestamp::MAX }
     }
 
     /// An empty batch with room for so many operations.
     #[must_use]
     pub fn with_room(now: Timestamp, operations: usize) -> Self {
         let mut batch = Self::new(now);
-        batch.changed.reserve(operations);
+        batch.last.reserve(operations);
         batch.entries.reserve(operations);
         batch
     }
@@ -141,10 +150,10 @@ impl Batch {
         &self.entries
     }
 
-    /// The counters that changed, and the entries.
-    pub fn into_parts(self) -> (impl Iterator<Item = (CounterKey, Counter)>, Vec<Entry>) {
-        let counters = self.changed.into_iter().map(|(key, changed)| (key, changed.counter));
-        (counters, self.entries)
+    /// What is to be written, in order. The last entry of a counter says what becomes of it.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     /// Does one operation against the running values.
@@ -181,7 +190,8 @@ impl Batch {
             }
             Operation::Reset { terms, place, level_too } => {
                 self.change(terms, *place, counters, cuts, |ready, _| {
-                    Some(Change::to(EntryKind::Reset, ready.counter.reset(ready.at, *level_too)))
+                    ready.counter.reset(ready.at, *level_too);
+                    Some(Change::to(EntryKind::Reset))
                 })
             }
         }
@@ -193,15 +203,17 @@ impl Batch {
         entry: &MetricLimits<'_>,
         counters: &mut impl Counters,
         cuts: &mut CutCache,
-    ) -> Result<Ready, StoreError> {
-        let mut counter = match self.changed.get(entry.counter) {
-            Some(changed) => changed.counter,
-            None => counters.load(entry.counter)?,
-        };
-        let at = counter.instant(self.now);
-        let cuts = cuts.cuts(terms, entry, at);
-        counter.bring_to(at, &cuts);
-        Ok(Ready { counter, at, cuts })
+        ready: &mut Ready,
+    ) -> Result<(), StoreError> {
+        let last = self.last.get(entry.counter).and_then(|place| self.entries.get(*place));
+        match last {
+            Some(last) => ready.counter = last.state,
+            None => ready.counter = counters.load(entry.counter)?,
+        }
+        ready.at = ready.counter.instant(self.now);
+        ready.cuts = *cuts.cuts(terms, entry, ready.at);
+        ready.counter.bring_to(ready.at, &ready.cuts);
+        Ok(())
     }
 
     fn take(
@@ -218,46 +230,66 @@ impl Batch {
             return Ok(Outcome::Stale);
         };
         self.good_until = self.good_until.min(until);
-        let mut decision = Decision {
-            admitted: true,
-            version,
-            at: self.now,
-            metrics: SmallVec::new(),
-            denied_by: None,
-            retry_after_seconds: None,
-            taken: None,
-        };
-        let mut asked: SmallVec<[(usize, i64, Ready, Verdict); 1]> = SmallVec::new();
+        match demand.ask {
+            Ask::One { place, units } => {
+                let asked = &mut [Asked::new(place, units.get())];
+                self.decide(demand, version, asked, counters, cuts)
+            }
+            Ask::All { count } => {
+                let units = |place| {
+                    count.filter(|(counted, _)| *counted == place).map_or(0, |(_, units)| units.get())
+                };
+                let places = 0..terms.limits.metrics().len();
+                let mut asked: Vec<_> = places.map(|place| Asked::new(place, units(place))).collect();
+                self.decide(demand, version, &mut asked, counters, cuts)
+            }
+        }
+    }
+
+    /// Decides every metric asked, takes what is to be taken if none refuses, and says where the account stands.
+    fn decide(
+        &mut self,
+        demand: &Demand,
+        version: i64,
+        asked: &mut [Asked],
+        counters: &mut impl Counters,
+        cuts: &mut CutCache,
+    ) -> Result<Outcome, StoreError> {
+        let terms = &*demand.terms;
         let mut worst: Option<(Cure, (usize, usize))> = None;
-        for (place, units) in places(demand) {
-            let Some(entry) = terms.limits.get(place) else { continue };
-            let ready = self.ready(terms, &entry, counters, cuts)?;
+        for (at, Asked { place, units, ready, verdict }) in asked.iter_mut().enumerate() {
+            let Some(entry) = terms.limits.get(*place) else { continue };
+            self.ready(terms, &entry, counters, cuts, ready)?;
             self.good_until = self.good_until.min(ready.cuts.good.end);
             let held = || counters.held(entry.counter);
-            let verdict = decide(&entry, &ready.counter, &ready.cuts, units, held, terms.enforcement);
+            *verdict = decide(&entry, &ready.counter, &ready.cuts, *units, held, terms.enforcement);
             if let Some(denial) = verdict.denial
                 && worst.is_none_or(|(cure, _)| cure < denial.cure)
             {
-                worst = Some((denial.cure, (asked.len(), denial.limit)));
+                worst = Some((denial.cure, (at, denial.limit)));
             }
-            asked.push((place, units, ready, verdict));
         }
-        if let Some((cure, by)) = worst {
-            decision.admitted = false;
-            decision.denied_by = Some(by);
-            decision.retry_after_seconds = decide::retry_after_seconds(cure, self.now);
-        }
-        for (place, units, mut ready, verdict) in asked {
-            let Some(entry) = terms.limits.get(place) else { continue };
-            if decision.admitted && demand.takes && units > 0 {
-                let Some(taken) = self.take_units(&entry, &mut ready, units, &verdict.overage) else {
+        let mut taken = None;
+        let mut metrics = SmallVec::new();
+        for Asked { place, units, ready, verdict } in asked {
+            let Some(entry) = terms.limits.get(*place) else { continue };
+            if worst.is_none() && demand.takes && *units > 0 {
+                let Some(units) = self.take_units(&entry, ready, *units, &verdict.overage) else {
                     return Ok(Outcome::OutOfRange);
                 };
-                decision.taken = Some((place, taken));
+                taken = Some((*place, units));
             }
-            decision.metrics.push(state_of(place, &entry, &ready, &verdict));
+            metrics.push(state_of(*place, &entry, ready, verdict));
         }
-        Ok(Outcome::Decided(decision))
+        Ok(Outcome::Decided(Decision {
+            admitted: worst.is_none(),
+            version,
+            at: self.now,
+            metrics,
+            denied_by: worst.map(|(_, by)| by),
+            retry_after_seconds: worst.and_then(|(cure, _)| decide::retry_after_seconds(cure, self.now)),
+            taken,
+        }))
     }
 
     /// Takes units of the one metric that a demand counts. It is the only one that changes, so a sum out of range
@@ -271,10 +303,11 @@ impl Batch {
     ) -> Option<Taken> {
         let operation = entry.metric.operation;
         let units = if operation == metrics::Operation::Count { weight(operation, units) } else { units };
-        let after = ready.counter.taken(ready.at, operation, units, overage)?;
-        let change = Change { units, samples: 1, overage: *overage, ..Change::to(EntryKind::Take, after) };
-        let number = self.write(entry, ready, change);
-        ready.counter = after;
+        if !ready.counter.take(ready.at, operation, units, overage) {
+            return None;
+        }
+        let change = Change { units, samples: 1, overage: *overage, ..Change::to(EntryKind::Take) };
+        let number = self.write(entry, ready, &change);
         let bucket = ready.cuts.bucket();
         Some(Taken { entry: number, at: ready.at, bucket, units, overage: *overage })
     }
@@ -285,47 +318,45 @@ impl Batch {
         place: usize,
         counters: &mut impl Counters,
         cuts: &mut CutCache,
-        how: impl FnOnce(&Ready, &MetricLimits<'_>) -> Option<Change>,
+        how: impl FnOnce(&mut Ready, &MetricLimits<'_>) -> Option<Change>,
     ) -> Result<Outcome, StoreError> {
         let Some(entry) = terms.limits.get(place) else { return Ok(Outcome::OutOfRange) };
-        let mut ready = self.ready(terms, &entry, counters, cuts)?;
-        let Some(change) = how(&ready, &entry) else { return Ok(Outcome::OutOfRange) };
-        self.good_until = self.good_until.min(ready.cuts.good.end);
+        let mut ready = Ready::default();
+        self.ready(terms, &entry, counters, cuts, &mut ready)?;
         let before = own_value(&entry, &ready.counter);
-        ready.counter = change.after;
-        self.write(&entry, &ready, change);
+        let Some(change) = how(&mut ready, &entry) else { return Ok(Outcome::OutOfRange) };
+        self.good_until = self.good_until.min(ready.cuts.good.end);
+        self.write(&entry, &mut ready, &change);
         Ok(Outcome::Done { value: own_value(&entry, &ready.counter), before })
     }
 
-    /// Notes a change as an entry and as the running value. Takes of one counter at one instant that follow each
-    /// other are one entry, so a hot counter costs one entry a batch.
-    fn write(&mut self, entry: &MetricLimits<'_>, ready: &Ready, change: Change) -> u64 {
-        let mut after = change.after;
+    /// Notes a change of `ready` as an entry and as the running value. Takes of one counter at one instant that follow
+    /// each other are one entry, so a hot counter costs one entry a batch.
+    fn write(&mut self, entry: &MetricLimits<'_>, ready: &mut Ready, change: &Change) -> u64 {
+        let after = &mut ready.counter;
         let at = change.at.unwrap_or(ready.at);
         let bucket = change.bucket.unwrap_or_else(|| ready.cuts.bucket());
         let next = self.entries.len();
-        let changed = match self.changed.entry(entry.counter.clone()) {
-            Slot::Occupied(changed) => changed.into_mut(),
-            Slot::Vacant(new) => new.insert(Changed { counter: after, entry: next }),
+        let place = match self.last.get_mut(entry.counter) {
+            Some(place) => place,
+            None => self.last.entry(entry.counter.clone()).or_insert(next),
         };
-        let last = self.entries.get_mut(changed.entry);
-        let merged = last.filter(|last| {
+        let merged = self.entries.get_mut(*place).filter(|last| {
             let same = last.kind == EntryKind::Take && change.kind == EntryKind::Take;
             same && last.operation.is_releasable() && last.at == at && last.bucket == bucket
                 // After a new cut the takes before it can no longer be taken back: keep them apart.
                 && last.state.cut == after.cut && last.state.since == after.since
         });
-        let number = if let Some(last) = merged {
+        if let Some(last) = merged {
             // One entry, one number: the counter's goes back to it.
             after.entry = last.number;
             last.units = last.units.saturating_add(change.units);
             for (sum, overage) in last.overage.iter_mut().zip(change.overage) {
                 *sum = sum.saturating_add(overage);
             }
-            last.state = after;
-            last.number
+            last.state = *after;
         } else {
-            changed.entry = next;
+            *place = next;
             self.entries.push(Entry {
                 counter: entry.counter.clone(),
                 operation: entry.metric.operation,
@@ -337,19 +368,16 @@ impl Batch {
                 samples: if entry.metric.operation.is_releasable() { 0 } else { change.samples },
                 overage: change.overage,
                 take: change.take,
-                state: after,
+                state: *after,
             });
-            after.entry
-        };
-        changed.counter = after;
-        number
+        }
+        after.entry
     }
 }
 
-/// A change of a counter, on its way into an entry.
+/// What changed a counter, on its way into an entry.
 struct Change {
     kind: EntryKind,
-    after: Counter,
     units: i64,
     samples: i64,
     overage: Overage,
@@ -359,12 +387,12 @@ struct Change {
 }
 
 impl Change {
-    const fn to(kind: EntryKind, after: Counter) -> Self {
-        Self { kind, after, units: 0, samples: 0, overage: NO_OVERAGE, take: 0, at: None, bucket: None }
+    const fn to(kind: EntryKind) -> Self {
+        Self { kind, units: 0, samples: 0, overage: NO_OVERAGE, take: 0, at: None, bucket: None }
     }
 }
 
-fn settle(ready: &Ready, entry: &MetricLimits<'_>, taken: &Taken, units: Units) -> Option<Change> {
+fn settle(ready: &mut Ready, entry: &MetricLimits<'_>, taken: &Taken, units: Units) -> Option<Change> {
     let kept = weight(entry.metric.operation, units.get());
     let delta = kept.saturating_sub(taken.units);
     // Overage belongs to the units taken last: a smaller true cost takes from it first.
@@ -372,45 +400,46 @@ fn settle(ready: &Ready, entry: &MetricLimits<'_>, taken: &Taken, units: Units) 
         let left = if delta >= 0 { overage } else { overage.saturating_add(delta).max(0) };
         left.saturating_sub(overage)
     });
-    let after = ready.counter.settled(ready.at, &ready.cuts, taken, delta, &overage);
+    ready.counter.settle(ready.at, &ready.cuts, taken, delta, &overage);
     Some(Change {
         units: delta,
         overage,
         take: taken.entry,
         at: Some(taken.at),
         bucket: Some(taken.bucket),
-        ..Change::to(if kept == 0 { EntryKind::Release } else { EntryKind::Adjust }, after)
+        ..Change::to(if kept == 0 { EntryKind::Release } else { EntryKind::Adjust })
     })
 }
 
 /// Moves usage by `units`, signed. `None` where the metric's value would fall below 0 or pass what units hold.
-fn correct(ready: &Ready, entry: &MetricLimits<'_>, units: i64) -> Option<Change> {
+fn correct(ready: &mut Ready, entry: &MetricLimits<'_>, units: i64) -> Option<Change> {
     Units::new(own_value(entry, &ready.counter).saturating_add(units)).ok()?;
-    let after = ready.counter.corrected(ready.at, units)?;
-    Some(Change { units, ..Change::to(EntryKind::Correct, after) })
+    ready.counter.correct(ready.at, units).then(|| Change { units, ..Change::to(EntryKind::Correct) })
 }
 
-fn record(ready: &Ready, entry: &MetricLimits<'_>, units: Units, when: Option<Timestamp>) -> Option<Change> {
+fn record(
+    ready: &mut Ready,
+    entry: &MetricLimits<'_>,
+    units: Units,
+    when: Option<Timestamp>,
+) -> Option<Change> {
     let operation = entry.metric.operation;
     let units =
         if operation == metrics::Operation::Count { weight(operation, units.get()) } else { units.get() };
     let at = when.unwrap_or(ready.at);
-    let after = ready.counter.recorded(ready.at, at, &ready.cuts, operation, units)?;
+    if !ready.counter.record(ready.at, at, &ready.cuts, operation, units) {
+        return None;
+    }
     let hour = Window::Hour;
     let bucket =
         if ready.cuts.span(hour).contains(at) { ready.cuts.bucket() } else { hour_before(&ready.cuts, at) };
-    Some(Change {
-        units,
-        samples: 1,
-        at: Some(at),
-        bucket: Some(bucket),
-        ..Change::to(EntryKind::Record, after)
-    })
+    Some(Change { units, samples: 1, at: Some(at), bucket: Some(bucket), ..Change::to(EntryKind::Record) })
 }
 
-fn start(ready: &Ready, entry: &MetricLimits<'_>, units: Units) -> Option<Change> {
+fn start(ready: &mut Ready, entry: &MetricLimits<'_>, units: Units) -> Option<Change> {
     let change = record(ready, entry, units, None)?;
-    Some(Change { after: change.after.starting_from(change.units), ..change })
+    ready.counter.start_from(change.units);
+    Some(change)
 }
 
 /// The hour of history of an instant outside the running hour, counted back or on in whole hours from it.
@@ -419,18 +448,6 @@ fn hour_before(cuts: &Cuts, at: Timestamp) -> Timestamp {
     let start = cuts.bucket().as_seconds();
     let away = at.as_seconds().saturating_sub(start).div_euclid(hour);
     Timestamp::from_seconds(start.saturating_add(away.saturating_mul(hour)))
-}
-
-fn places(demand: &Demand) -> SmallVec<[(usize, i64); 1]> {
-    match demand.ask {
-        Ask::One { place, units } => SmallVec::from_buf([(place, units.get())]),
-        Ask::All { count } => (0..demand.terms.limits.metrics().len())
-            .map(|place| match count {
-                Some((counted, units)) if counted == place => (place, units.get()),
-                _ => (place, 0),
-            })
-            .collect(),
-    }
 }
 
 /// A metric's own value: of its interval, or its level where it never begins again.
@@ -464,7 +481,7 @@ pub fn read_state(
 ) -> Option<MetricState> {
     let entry = terms.limits.get(place)?;
     let at = counter.instant(now);
-    let cuts = cuts.cuts(terms, &entry, at);
+    let cuts = *cuts.cuts(terms, &entry, at);
     let mut counter = *counter;
     counter.bring_to(at, &cuts);
     let ready = Ready { counter, at, cuts };

@@ -7,7 +7,7 @@ use crate::accounts::Enforcement;
 use crate::limits::{Action, Limit, MetricLimits, Operator};
 use crate::metrics::Operation;
 use crate::time::Timestamp;
-use crate::usage::{Counter, NO_OVERAGE, Overage, Taken};
+use crate::usage::{Counter, Overage, Taken};
 use crate::windows::{Cuts, Span, WINDOWS};
 use smallvec::SmallVec;
 
@@ -139,7 +139,7 @@ pub struct Decision {
 }
 
 /// What deciding one metric of a demand says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) breaches: SmallVec<[bool; 2]>,
     pub(crate) denial: Option<Denial>,
@@ -187,7 +187,7 @@ pub(crate) fn decide(
 ) -> Verdict {
     let operation = entry.metric.operation;
     let weight = weight(operation, units);
-    let mut verdict = Verdict { breaches: SmallVec::new(), denial: None, overage: NO_OVERAGE };
+    let mut verdict = Verdict::default();
     for (place, limit) in entry.limits.iter().enumerate() {
         let window = limit.period.window();
         let usage = counter.tally(window).value(operation);

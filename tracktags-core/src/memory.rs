@@ -70,8 +70,8 @@ impl MemoryLedger {
                 outcome.unwrap_or(Outcome::Stale)
             })
             .collect();
-        let (changed, entries) = batch.into_parts();
-        self.counters.extend(changed);
+        let entries = batch.into_entries();
+        self.counters.extend(entries.iter().map(|entry| (entry.counter.clone(), entry.state)));
         self.ledger.extend(entries);
         outcomes
     }

@@ -124,19 +124,26 @@ impl Tally {
         }
     }
 
-    /// Adds one sample of `units`; `None` where the sum would leave the range of units.
-    fn with_sample(mut self, operation: Operation, units: i64) -> Option<Self> {
+    /// Whether one more sample of `units` stays in the range of units.
+    const fn has_room(&self, operation: Operation, units: i64) -> bool {
         let sum = match operation {
-            Operation::Sum | Operation::Count | Operation::Avg => self.units.checked_add(units)?,
+            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(units),
+            Operation::Max | Operation::Min | Operation::Last => units,
+        };
+        sum <= UNITS_MAX && self.samples < i64::MAX
+    }
+
+    /// Adds one sample of `units`, for which there is room.
+    fn add_sample(&mut self, operation: Operation, units: i64) {
+        self.units = match operation {
+            Operation::Sum | Operation::Count | Operation::Avg => self.units.saturating_add(units),
             Operation::Max if self.samples > 0 => self.units.max(units),
             Operation::Min if self.samples > 0 => self.units.min(units),
             Operation::Max | Operation::Min | Operation::Last => units,
         };
-        self.units = Some(sum).filter(|sum| *sum <= UNITS_MAX)?;
         if !operation.is_releasable() {
-            self.samples = self.samples.checked_add(1)?;
+            self.samples = self.samples.saturating_add(1);
         }
-        Some(self)
     }
 
     /// Adds what may be negative; stops at 0 and at the most there can be.
@@ -278,91 +285,96 @@ impl Counter {
     }
 
     /// Takes one sample of `units` into the level and every window, with `overage` noted where it belongs.
-    /// `None`, and nothing changed, where a sum would leave the range of units.
+    /// `false`, and nothing changed, where a sum would leave the range of units.
     #[must_use]
-    pub fn taken(&self, at: Timestamp, operation: Operation, units: i64, overage: &Overage) -> Option<Self> {
-        let mut after = *self;
-        after.level = self.level.with_sample(operation, units)?.moved(0, overage_of_level(overage));
-        for (running, overage) in after.windows.iter_mut().zip(overage) {
-            running.tally = running.tally.with_sample(operation, units)?.moved(0, *overage);
+    pub fn take(&mut self, at: Timestamp, operation: Operation, units: i64, overage: &Overage) -> bool {
+        let has_room = self.windows.iter().all(|running| running.tally.has_room(operation, units))
+            && self.level.has_room(operation, units);
+        if !has_room {
+            return false;
         }
-        after.touch(at);
-        Some(after)
+        self.level.add_sample(operation, units);
+        for running in &mut self.windows {
+            running.tally.add_sample(operation, units);
+        }
+        if *overage != NO_OVERAGE {
+            self.level = self.level.moved(0, overage_of_level(overage));
+            for (running, overage) in self.windows.iter_mut().zip(overage) {
+                running.tally = running.tally.moved(0, *overage);
+            }
+        }
+        self.touch(at);
+        true
     }
 
-    /// Records usage that happened at `when`: into the level, and into the windows of `cuts` that cover it.
+    /// Records usage that happened at `when`: into the level, and into the windows of `cuts` that cover it. `false`, and
+    /// nothing changed, where a sum would leave the range of units.
     #[must_use]
-    pub fn recorded(
-        &self,
+    pub fn record(
+        &mut self,
         at: Timestamp,
         when: Timestamp,
         cuts: &Cuts,
         operation: Operation,
         units: i64,
-    ) -> Option<Self> {
-        let mut after = *self;
-        after.level = self.level.with_sample(operation, units)?;
-        for (running, span) in after.windows.iter_mut().zip(&cuts.spans) {
-            if span.contains(when) {
-                running.tally = running.tally.with_sample(operation, units)?;
-            }
+    ) -> bool {
+        let mut covering = self.windows.iter().zip(&cuts.spans).filter(|(_, span)| span.contains(when));
+        let has_room = covering.all(|(running, _)| running.tally.has_room(operation, units));
+        if !has_room || !self.level.has_room(operation, units) {
+            return false;
         }
-        after.touch(at);
-        Some(after)
+        self.level.add_sample(operation, units);
+        for (running, _) in self.windows.iter_mut().zip(&cuts.spans).filter(|(_, span)| span.contains(when)) {
+            running.tally.add_sample(operation, units);
+        }
+        self.touch(at);
+        true
     }
 
-    /// The same account, which starts each further interval from `units`.
-    #[must_use]
-    pub const fn starting_from(mut self, units: i64) -> Self {
+    /// From now on each further interval starts from `units`.
+    pub const fn start_from(&mut self, units: i64) {
         self.start = units;
-        self
     }
 
     /// Changes a take by `units` and `overage`, both signed.
-    #[must_use]
-    pub fn settled(&self, at: Timestamp, cuts: &Cuts, taken: &Taken, units: i64, overage: &Overage) -> Self {
-        let mut after = *self;
+    pub fn settle(&mut self, at: Timestamp, cuts: &Cuts, taken: &Taken, units: i64, overage: &Overage) {
         if taken.entry >= self.level_since {
-            after.level = self.level.moved(units, overage_of_level(overage));
+            self.level = self.level.moved(units, overage_of_level(overage));
         }
         if taken.entry >= self.since {
-            let windows = after.windows.iter_mut().zip(&cuts.spans).zip(overage);
+            let windows = self.windows.iter_mut().zip(&cuts.spans).zip(overage);
             for ((running, _), overage) in windows.filter(|((_, span), _)| span.contains(taken.at)) {
                 running.tally = running.tally.moved(units, *overage);
             }
         }
-        after.touch(at);
-        after
+        self.touch(at);
     }
 
-    /// Corrects by `units`, signed; a window stops at 0. `None`, and nothing changed, where the level would fall below
+    /// Corrects by `units`, signed; a window stops at 0. `false`, and nothing changed, where the level would fall below
     /// 0 or pass what units hold.
     #[must_use]
-    pub fn corrected(&self, at: Timestamp, units: i64) -> Option<Self> {
-        let mut after = *self;
-        after.level.units = Units::new(self.level.units.saturating_add(units)).ok()?.get();
-        for running in &mut after.windows {
+    pub fn correct(&mut self, at: Timestamp, units: i64) -> bool {
+        let Ok(level) = Units::new(self.level.units.saturating_add(units)) else { return false };
+        self.level.units = level.get();
+        for running in &mut self.windows {
             running.tally = running.tally.moved(units, 0);
         }
-        after.touch(at);
-        Some(after)
+        self.touch(at);
+        true
     }
 
     /// Sets every running window to 0, and the level and what intervals start from too when asked.
-    #[must_use]
-    pub fn reset(&self, at: Timestamp, level_too: bool) -> Self {
-        let mut after = *self;
-        after.touch(at);
-        for running in &mut after.windows {
+    pub fn reset(&mut self, at: Timestamp, level_too: bool) {
+        self.touch(at);
+        for running in &mut self.windows {
             running.tally = Tally::default();
         }
-        after.since = after.entry;
+        self.since = self.entry;
         if level_too {
-            after.level = Tally::default();
-            after.level_since = after.entry;
-            after.start = 0;
+            self.level = Tally::default();
+            self.level_since = self.entry;
+            self.start = 0;
         }
-        after
     }
 
     fn touch(&mut self, at: Timestamp) {

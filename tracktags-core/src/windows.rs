@@ -104,7 +104,7 @@ impl Window {
 }
 
 /// A half-open stretch of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Span {
     /// Its first instant.
     pub start: Timestamp,
@@ -368,7 +368,7 @@ fn in_month(date: Date, day: u8) -> Date {
 }
 
 /// All running windows of a counter, as cut at one instant, and for how long they stay the running ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Cuts {
     /// Which way of cutting this is ([`Calendar::cut_id`]).
     pub id: u64,
