@@ -19,7 +19,7 @@ const ROWS: usize = 32;
 type Names<'a> = [&'a str; 3];
 
 /// A row that a fold writes.
-trait Row {
+pub(super) trait Row {
     /// The same row with a life of its own, to know the prepared statement by.
     type Static: 'static;
     /// The statement before the rows. A failure takes the whole fold back, so SQLite need keep nothing to take back the
@@ -124,7 +124,8 @@ impl<R: Row, const COUNT: usize> QueryFragment<Sqlite> for Write<'_, R, COUNT> {
 
 impl<R, const COUNT: usize> RunQueryDsl<SqliteConnection> for Write<'_, R, COUNT> {}
 
-fn write<R: Row>(conn: &mut SqliteConnection, rows: &[R]) -> Result<(), StoreError> {
+/// Writes rows: a counter in place of the one before, what an hour gained on top of what it holds.
+pub(super) fn write<R: Row>(conn: &mut SqliteConnection, rows: &[R]) -> Result<(), StoreError> {
     let (many, rest) = rows.as_chunks::<ROWS>();
     for rows in many {
         Write(rows).execute(conn).map_err(store_error)?;
@@ -133,16 +134,6 @@ fn write<R: Row>(conn: &mut SqliteConnection, rows: &[R]) -> Result<(), StoreErr
         Write(std::array::from_ref(row)).execute(conn).map_err(store_error)?;
     }
     Ok(())
-}
-
-/// Writes counters, each in place of the one before.
-pub(super) fn put_counters(conn: &mut SqliteConnection, rows: &[CounterRow<'_>]) -> Result<(), StoreError> {
-    write(conn, rows)
-}
-
-/// Adds what hours gained to what they hold.
-pub(super) fn add_hours(conn: &mut SqliteConnection, rows: &[HourRow<'_>]) -> Result<(), StoreError> {
-    write(conn, rows)
 }
 
 #[cfg(test)]
@@ -176,8 +167,8 @@ mod tests {
             conn.batch_execute(include_str!("../../migrations/sqlite/00000000000002_usage/up.sql")).unwrap();
             let (mut wanted, hour) = (first, Timestamp::from_seconds(3_600));
             let row = |gain: &Gain| HourRow::new(NAMES, hour, operation, gain);
-            add_hours(&mut conn, &[row(&first)]).unwrap();
-            add_hours(&mut conn, &then.iter().map(row).collect::<Vec<_>>()).unwrap();
+            write(&mut conn, &[row(&first)]).unwrap();
+            write(&mut conn, &then.iter().map(row).collect::<Vec<_>>()).unwrap();
             for gain in then {
                 wanted = wanted.merged(operation, gain);
             }

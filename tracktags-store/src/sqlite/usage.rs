@@ -161,8 +161,8 @@ pub(crate) fn fold(conn: &mut SqliteConnection, gained: &[(CounterKey, Unfolded)
         let gains = unfolded.hours.iter();
         hours.extend(gains.map(|(bucket, operation, gain)| HourRow::new(names, *bucket, *operation, gain)));
     }
-    folded::put_counters(conn, &rows)?;
-    folded::add_hours(conn, &hours)
+    folded::write(conn, &rows)?;
+    folded::write(conn, &hours)
 }
 
 /// How far the folds are.
