@@ -3,6 +3,7 @@
 //! [`open`] gives a [`Node`]: the store's traits, and [`Admission`], the way into the batch. Nothing here knows HTTP.
 
 pub mod admission;
+mod bell;
 mod cache;
 mod health;
 mod ledger;

@@ -161,7 +161,6 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, Arc::clone(&wal_in_use))?;
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
-    queue.attach(thread.thread().clone());
     let admission = Admission::new(Arc::clone(&queue), holds);
     let store: Arc<dyn tracktags_core::traits::Store> = Arc::new(store::SqliteStore {
         jobs,
