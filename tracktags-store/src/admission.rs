@@ -10,9 +10,8 @@
 use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracktags_core::accounts::BusinessId;
@@ -27,6 +26,7 @@ use tracktags_core::metrics::Units;
 use tracktags_core::usage::Taken;
 
 use crate::StoreLimits;
+use crate::bell::Bell;
 use crate::holds::Holds;
 use crate::mailbox::{self, Slot};
 
@@ -69,6 +69,9 @@ impl Work for Waiting {
     }
 }
 
+/// Operations of few callers, for whom the engine stays awake.
+const FEW: usize = 4;
+
 /// What the engine finds when it looks.
 pub(crate) enum Taking {
     /// Operations to decide.
@@ -86,9 +89,9 @@ pub(crate) struct Queue {
     /// Operations in one batch at most.
     batch_max: usize,
     wait_ms_max: u64,
-    /// Whether the engine sleeps and must be woken.
-    parked: AtomicBool,
-    engine: Mutex<Option<Thread>>,
+    bell: Bell,
+    /// Operations taken last.
+    taken: AtomicUsize,
     /// Smoothed time of a full batch in microseconds, for the estimate of a wait.
     batch_micros: AtomicU64,
 }
@@ -113,8 +116,8 @@ impl Queue {
             entries_max: limits.queue_entries_max,
             batch_max: limits.batch_entries_max.max(1),
             wait_ms_max: limits.wait_ms_max,
-            parked: AtomicBool::new(false),
-            engine: Mutex::new(None),
+            bell: Bell::new(),
+            taken: AtomicUsize::new(0),
             batch_micros: AtomicU64::new(0),
         }
     }
@@ -184,6 +187,7 @@ impl Queue {
         if inner.waiting.is_empty() {
             return if inner.closed { Taking::Closed } else { Taking::Nothing };
         }
+        self.taken.store(inner.waiting.len(), Ordering::Relaxed);
         if inner.waiting.len() <= self.batch_max {
             inner.by_business.clear();
             return Taking::Some(std::mem::take(&mut inner.waiting).into());
@@ -200,30 +204,15 @@ impl Queue {
         }
     }
 
-    /// Sleeps until something waits or `timeout` passed. Only the engine's thread calls it.
-    pub(crate) fn park(&self, timeout: std::time::Duration) {
-        self.parked.store(true, Ordering::SeqCst);
-        let idle = {
-            let inner = lock(&self.inner);
-            inner.waiting.is_empty() && !inner.closed
-        };
-        if idle {
-            std::thread::park_timeout(timeout);
-        }
-        self.parked.store(false, Ordering::SeqCst);
+    /// Until something waits, or `timeout` passed. Only the engine's thread calls it.
+    pub(crate) fn wait(&self, timeout: Duration) {
+        let few = self.taken.load(Ordering::Relaxed) <= FEW;
+        self.bell.wait(timeout, few);
     }
 
-    /// Wakes the engine if it sleeps.
+    /// Tells the engine to look round.
     pub(crate) fn wake(&self) {
-        if self.parked.swap(false, Ordering::SeqCst)
-            && let Some(engine) = &*lock(&self.engine)
-        {
-            engine.unpark();
-        }
-    }
-
-    pub(crate) fn attach(&self, engine: Thread) {
-        *lock(&self.engine) = Some(engine);
+        self.bell.ring();
     }
 
     /// No more operations; what waits is still done, unless the end is `abrupt`, as a kill is.
@@ -236,7 +225,6 @@ impl Queue {
                 inner.waiting.clear();
             }
         }
-        self.parked.store(true, Ordering::SeqCst);
         self.wake();
     }
 

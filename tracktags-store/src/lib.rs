@@ -6,6 +6,7 @@
 extern crate self as tracktags_store;
 
 pub mod admission;
+mod bell;
 mod books;
 mod cache;
 mod findings;

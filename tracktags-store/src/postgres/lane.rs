@@ -126,7 +126,7 @@ impl Lane {
                 }
                 Taking::Nothing => {
                     self.look_after_store(runtime);
-                    self.queue.park(IDLE);
+                    self.queue.wait(IDLE);
                 }
                 Taking::Closed => return,
             }

@@ -209,7 +209,6 @@ fn start_lane(
     let lane = Lane::new(shared.clone(), number, Arc::clone(&queue), is_quarantine);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(OpenError::Thread)?;
     let thread = spawn(&format!("tracktags-lane-{number}"), move || lane.serve(&runtime))?;
-    queue.attach(thread.thread().clone());
     Ok((queue, thread))
 }
 

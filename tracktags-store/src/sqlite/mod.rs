@@ -155,7 +155,6 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
         side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, Arc::clone(&wal_in_use))?;
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
-    queue.attach(thread.thread().clone());
     let admission = Admission::new([Arc::clone(&queue)].into(), holds);
     let store: Arc<dyn Store> = Arc::new(tables::store::EngineStore {
         access: access::Access { jobs, readers: connection::Readers::open(path, &options.clock)? },

@@ -149,7 +149,7 @@ impl Writer {
                     let pause =
                         if self.store_failed { IDLE } else { self.folding.pause(IDLE, self.instant()) };
                     if !pause.is_zero() {
-                        self.queue.park(pause);
+                        self.queue.wait(pause);
                     }
                 }
                 Taking::Closed => break,
