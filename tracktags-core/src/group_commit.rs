@@ -181,6 +181,12 @@ pub trait Steps {
     /// Whether callers have waited long enough to hear the fate of a commit.
     fn is_patience_over(&mut self) -> bool;
 
+    /// Whether the engine is to end, and has waited long enough for a store that does not answer: what is not settled by
+    /// now stays counted.
+    fn gives_up(&mut self) -> bool {
+        false
+    }
+
     /// Waits a little before the store is asked again.
     fn pause(&mut self) -> impl Future<Output = ()>;
 
@@ -307,7 +313,9 @@ async fn under_lock<S: Steps>(
 /// A known roll-back: demands are told, settlements wait for the store.
 async fn fail<S: Steps>(steps: &mut S, waiting: Vec<S::Work>, error: &StoreError) {
     steps.failed(error);
-    let (settlements, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_settlement);
+    let gives_up = steps.gives_up();
+    let (settlements, others): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|one| is_settlement(one) && !gives_up);
     steps.put_back(settlements);
     steps.answer(others.into_iter().map(|one| (one, Err(again(error)))));
     steps.pause().await;
@@ -325,6 +333,10 @@ async fn find_out<S: Steps>(steps: &mut S, waiting: Vec<S::Work>, decided: Decid
         }
         if owed.is_none() && steps.is_patience_over() {
             owed = Some(tell_unknown(steps, &mut waiting));
+        }
+        if steps.gives_up() {
+            steps.answer(waiting.into_iter().map(|(one, _)| (one, Err(StoreError::CommitUnknown))));
+            return;
         }
         steps.pause().await;
     };

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracktags_core::accounts::BusinessId;
 use tracktags_core::audit::{Author, Event};
@@ -69,6 +69,8 @@ impl Work for Waiting {
     }
 }
 
+/// How long a closed queue's settlements are tried for where the store does not answer.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// Operations of few callers, for whom the engine stays awake.
 const FEW: usize = 4;
 
@@ -100,7 +102,7 @@ pub(crate) struct Queue {
 struct Inner {
     waiting: VecDeque<Waiting>,
     by_business: HashMap<BusinessId, usize, RandomState>,
-    closed: bool,
+    closed: Option<Instant>,
     abrupt: bool,
 }
 
@@ -146,7 +148,7 @@ impl Queue {
 
     /// Whether there is a place. Settlements always find one: they are bounded by the calls that are open.
     fn admit(&self, inner: &Inner, operation: &Operation) -> Result<(), StoreError> {
-        if inner.closed {
+        if inner.closed.is_some() {
             return Err(StoreError::Unavailable("the store is closing".into()));
         }
         if !matches!(operation, Operation::Take(_)) {
@@ -185,7 +187,7 @@ impl Queue {
     pub(crate) fn take(&self) -> Taking {
         let mut inner = lock(&self.inner);
         if inner.waiting.is_empty() {
-            return if inner.closed { Taking::Closed } else { Taking::Nothing };
+            return if inner.closed.is_some() { Taking::Closed } else { Taking::Nothing };
         }
         self.taken.store(inner.waiting.len(), Ordering::Relaxed);
         if inner.waiting.len() <= self.batch_max {
@@ -215,11 +217,38 @@ impl Queue {
         self.bell.ring();
     }
 
+    /// Refuses the demands that wait, while the store does not answer. Settlements stay.
+    pub(crate) fn refuse_demands(&self) {
+        let refused: Vec<Waiting> = {
+            let mut inner = lock(&self.inner);
+            let is_demand = |one: &Waiting| matches!(one.operation, Operation::Take(_));
+            let (refused, kept): (Vec<_>, Vec<_>) = inner.waiting.drain(..).partition(is_demand);
+            inner.by_business = HashMap::default();
+            for one in &kept {
+                *inner.by_business.entry(one.operation.terms().account.business.clone()).or_default() += 1;
+            }
+            inner.waiting = kept.into();
+            refused
+        };
+        let mut deliveries = mailbox::Deliveries::default();
+        for one in refused {
+            let error = StoreError::Unavailable("the store does not answer".into());
+            deliveries.add(one.slot, Err(error));
+        }
+    }
+
+    /// Whether it is closed, and whoever does what waits has tried for long enough.
+    pub(crate) fn gives_up(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.abrupt || inner.closed.is_some_and(|since| since.elapsed() >= CLOSING_MAX)
+    }
+
     /// No more operations; what waits is still done, unless the end is `abrupt`, as a kill is.
+    #[expect(clippy::disallowed_methods, reason = "paces the end; decides nothing")]
     pub(crate) fn close(&self, abrupt: bool) {
         {
             let mut inner = lock(&self.inner);
-            inner.closed = true;
+            inner.closed = Some(Instant::now());
             inner.abrupt = abrupt;
             if abrupt {
                 inner.waiting.clear();

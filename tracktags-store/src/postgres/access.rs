@@ -49,6 +49,10 @@ impl Access {
         let Some((business, name, scope)) = metric else {
             return self.change(move |conn, now| change(conn, now, false)).await;
         };
+        // Once somebody has a value, somebody has one: batches need not stop for that.
+        if !self.accounts_with(business.clone(), name.clone(), scope).await?.is_empty() {
+            return self.change(move |conn, now| change(conn, now, true)).await;
+        }
         let change = move |conn: &mut Conn, now: Timestamp| {
             let is_used = !accounts_with(conn, &business, &name, scope)?.is_empty();
             change(conn, now, is_used)

@@ -3,7 +3,7 @@
 //! transaction holds an advisory lock of its lane, so that whoever looks for its marker knows when it can no longer come
 //! (docs/RELIABILITY.md, "The batch").
 
-use super::error::{is_no_commit, is_refused, store_error};
+use super::error::{is_no_commit, is_refused, may_be_a_lock, store_error};
 use super::lane::{ANSWER_WAIT, LOCK_TRIES, Lane, RETRY_WAIT, UNKNOWN_WAIT, lost};
 use super::locked::{self, Fault, LOCK_FREE, Names, Opened, Wanted, names_of};
 use super::schema::audit_logs;
@@ -93,6 +93,16 @@ impl Lane {
 
     /// The places of all work of businesses with a counter that somebody holds.
     async fn blocked(&mut self, waiting: &[Waiting]) -> Result<Vec<usize>, StoreError> {
+        match timeout(ANSWER_WAIT, self.look_for_blocked(waiting)).await {
+            Ok(blocked) => blocked,
+            Err(_elapsed) => {
+                self.conn = None;
+                Err(StoreError::Unavailable("the database does not answer".into()))
+            }
+        }
+    }
+
+    async fn look_for_blocked(&mut self, waiting: &[Waiting]) -> Result<Vec<usize>, StoreError> {
         self.roll_back().await;
         self.connected().await?;
         let keys: Vec<&CounterKey> = keys_of(waiting).into_iter().collect();
@@ -161,6 +171,16 @@ impl Lane {
     async fn marker(&mut self) -> Result<Option<bool>, StoreError> {
         // Its transaction may be open on the old connection, which goes.
         self.conn = None;
+        match timeout(ANSWER_WAIT, self.look_for_marker()).await {
+            Ok(found) => found,
+            Err(_elapsed) => {
+                self.conn = None;
+                Err(StoreError::Unavailable("the database does not answer".into()))
+            }
+        }
+    }
+
+    async fn look_for_marker(&mut self) -> Result<Option<bool>, StoreError> {
         self.connected().await?;
         let Some(conn) = &self.conn else { return Err(lost()) };
         let mut conn = conn;
@@ -267,7 +287,7 @@ impl Steps for Lane {
                     self.opened = Some(opened);
                     return Ok(());
                 }
-                Err(Fault::Refused(error)) if !self.is_quarantine => {
+                Err(Fault::Refused(error)) if !self.is_quarantine && may_be_a_lock(&error) => {
                     let blocked = self.blocked(waiting).await?;
                     if !blocked.is_empty() {
                         return Err(LockFault::Blocked(blocked));
@@ -328,7 +348,10 @@ impl Steps for Lane {
                 self.unheard_since = None;
                 if committed { Fate::Committed } else { Fate::Lost }
             }
-            Ok(None) => Fate::Unknown,
+            Ok(None) => {
+                self.store_fails(&StoreError::Unavailable("a commit is neither done nor undone".into()));
+                Fate::Unknown
+            }
             Err(error) => {
                 tracing::error!(%error, lane = self.number, batch, "the outcome of a batch is still not known");
                 self.store_fails(&error);
@@ -341,7 +364,12 @@ impl Steps for Lane {
         self.unheard_since.is_some_and(|since| self.instant().duration_since(since) >= UNKNOWN_WAIT)
     }
 
+    fn gives_up(&mut self) -> bool {
+        self.queue.gives_up()
+    }
+
     async fn pause(&mut self) {
+        self.refuse_if_failing();
         tokio::time::sleep(RETRY_WAIT).await;
     }
 

@@ -55,6 +55,14 @@ pub(super) const fn is_refused(error: &Error) -> bool {
     }
 }
 
+/// Whether a statement may have been refused because somebody holds what it needs.
+pub(super) fn may_be_a_lock(error: &Error) -> bool {
+    let Error::DatabaseError(DatabaseErrorKind::Unknown, info) = error else { return false };
+    let said = info.message();
+    let is_other = |text: &&&str| !said.contains("canceling statement") && **text != DEADLOCK;
+    !FULL.iter().chain(UNAVAILABLE.iter().filter(is_other)).any(|text| said.contains(text))
+}
+
 /// Whether a COMMIT that ended so was certainly none. What ends a session may also come just after the commit.
 pub(super) const fn is_no_commit(error: &Error) -> bool {
     is_refused(error) && !matches!(error, Error::DatabaseError(DatabaseErrorKind::Unknown, _))
@@ -95,6 +103,16 @@ mod tests {
         assert!(is(UniqueViolation, "duplicate key value violates unique constraint"));
         assert!(is(Unknown, "deadlock detected"));
         assert!(!is(CheckViolation, "new row violates check constraint"));
+    }
+
+    #[test]
+    fn a_full_disk_and_a_session_that_ends_are_not_taken_for_a_lock() {
+        let is = |text| may_be_a_lock(&error(DatabaseErrorKind::Unknown, text));
+        assert!(is("canceling statement due to lock timeout") && is("deadlock detected"));
+        assert!(is("Anweisung wird abgebrochen"), "where messages are in another language");
+        assert!(!is("could not extend file \"base/1/2\": No space left on device"));
+        assert!(!is("terminating connection due to administrator command"));
+        assert!(!is("out of memory"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 pub(super) const RETRY_WAIT: Duration = Duration::from_millis(50);
 /// A round trip that takes longer is given up, with its connection.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(1_500);
+/// How long a database may fail before those who wait are refused, and not tried again.
+const FAILING_MAX: Duration = Duration::from_millis(100);
 /// Tries of a batch's locks where they are free again by the time that is looked for who holds them.
 pub(super) const LOCK_TRIES: usize = 4;
 /// The longest sleep.
@@ -74,7 +76,8 @@ pub(super) struct Lane {
     pub(super) denied: Arc<Denied>,
     condition: Arc<Mutex<Condition>>,
     meters: Meters,
-    store_failed: bool,
+    /// Since when the database fails.
+    failed_since: Option<Instant>,
     succeeded: bool,
     pub(super) unheard_since: Option<Instant>,
 }
@@ -108,7 +111,7 @@ impl Lane {
             denied,
             condition,
             meters,
-            store_failed: false,
+            failed_since: None,
             succeeded: false,
             unheard_since: None,
         }
@@ -161,7 +164,7 @@ impl Lane {
 
     /// A database that failed is asked again though nobody waits: a node that is not ready hears of no demand.
     fn look_after_store(&mut self, runtime: &Runtime) {
-        if self.store_failed && runtime.block_on(self.connected()).is_ok() {
+        if self.failed_since.is_some() && runtime.block_on(self.connected()).is_ok() {
             self.store_answers();
         }
     }
@@ -178,10 +181,10 @@ impl Lane {
         Ok(())
     }
 
-    /// Up to which batch all are over: not the one whose commit was not heard.
-    fn entered_to(&self) -> i64 {
-        let unheard = i64::from(self.unheard_since.is_some());
-        self.next_batch.saturating_sub(1).saturating_sub(unheard)
+    /// Up to which batch all are over where this boot was taken for over: then also the one whose commit was not heard,
+    /// for nobody could take the boot for over while a backend of its lived, nor before what that committed was folded.
+    const fn entered_to(&self) -> i64 {
+        self.next_batch.saturating_sub(1)
     }
 
     /// Takes in counters that have rows.
@@ -199,14 +202,23 @@ impl Lane {
 
     /// The database fails: the node is not ready until it answers.
     pub(super) fn store_fails(&mut self, error: &StoreError) {
-        self.store_failed = true;
+        let now = self.instant();
+        self.failed_since.get_or_insert(now);
         self.set_alert(Some(error.to_string()));
+    }
+
+    /// Who waits is not kept waiting for a database that fails and fails.
+    pub(super) fn refuse_if_failing(&self) {
+        let now = self.instant();
+        if self.failed_since.is_some_and(|since| now.duration_since(since) >= FAILING_MAX) {
+            self.queue.refuse_demands();
+        }
     }
 
     /// The database answered.
     pub(super) fn store_answers(&mut self) {
         self.succeeded = true;
-        if std::mem::take(&mut self.store_failed) {
+        if self.failed_since.take().is_some() {
             self.set_alert(None);
         }
     }

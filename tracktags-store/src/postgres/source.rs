@@ -17,7 +17,9 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracktags_core::error::{Cause, StoreError};
 
-/// How long connecting may take.
+/// How long one of the hosts may take to take a connection.
+const HOST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long connecting may take, with as many hosts as are tried in turn before the session is set up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this long without an answer a connection is given up.
 const SILENT_MAX: Duration = Duration::from_secs(3);
@@ -98,7 +100,7 @@ impl Source {
         config
             .ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable })
             .application_name("tracktags")
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(HOST_TIMEOUT)
             .tcp_user_timeout(SILENT_MAX)
             .keepalives(true)
             .keepalives_idle(SILENT_MAX)
@@ -112,14 +114,15 @@ impl Source {
 
     /// A connection with its session set up. Call it on the runtime that is to drive it.
     pub(crate) async fn connect(&self, purpose: Purpose) -> Result<AsyncPgConnection, StoreError> {
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect_unset()).await;
-        let mut conn = connected
-            .map_err(|_elapsed| StoreError::Unavailable("the database did not answer".into()))?
-            .map_err(StoreError::Unavailable)?;
-        diesel_async::SimpleAsyncConnection::batch_execute(&mut conn, &self.session(purpose))
-            .await
-            .map_err(super::error::store_error)?;
-        Ok(conn)
+        let connect = async {
+            let mut conn = self.connect_unset().await.map_err(StoreError::Unavailable)?;
+            diesel_async::SimpleAsyncConnection::batch_execute(&mut conn, &self.session(purpose))
+                .await
+                .map_err(super::error::store_error)?;
+            Ok(conn)
+        };
+        let unanswered = |_elapsed| StoreError::Unavailable("the database did not answer".into());
+        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(unanswered)?
     }
 
     async fn connect_unset(&self) -> Result<AsyncPgConnection, Cause> {

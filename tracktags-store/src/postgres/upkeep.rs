@@ -48,23 +48,35 @@ impl Upkeep {
         let every = Duration::from_millis(self.limits.fold_every_ms);
         loop {
             match end.recv_timeout(every) {
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.round() {
-                        tracing::warn!(%error, "a fold waits");
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => self.round(),
                 Ok(End::Clean) => return self.finish(),
                 Ok(End::Abrupt) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn round(&mut self) -> Result<(), StoreError> {
-        self.note_boot(false)?;
-        fold::pass(&mut self.session)?;
-        self.note_denied()?;
-        self.note_uses()?;
-        self.sweep()?;
+    /// A step that fails holds up no other, unless the database is away.
+    fn round(&mut self) {
+        type Step = fn(&mut Upkeep) -> Result<(), StoreError>;
+        let steps: [(&str, Step); 6] = [
+            ("the sign of life", |upkeep| upkeep.note_boot(false)),
+            ("a fold", |upkeep| fold::pass(&mut upkeep.session).map(drop)),
+            ("the history of refusals", Self::note_denied),
+            ("the uses of keys", Self::note_uses),
+            ("the trail of changes by SQL", Self::sweep),
+            ("the removal of old rows", Self::prune),
+        ];
+        for (what, step) in steps {
+            if let Err(error) = step(self) {
+                tracing::warn!(%error, "{what} waits");
+                if matches!(error, StoreError::Unavailable(_)) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn prune(&mut self) -> Result<(), StoreError> {
         for _step in 0..STEPS_MAX {
             if fold::prune(&mut self.session, &self.secrets, &self.limits)? {
                 return self.purge();

@@ -38,9 +38,9 @@ const FOLD: &str = "INSERT INTO usage_history AS h \
             WHEN excluded.operation = 'MAX' THEN greatest(h.units, excluded.units) \
             WHEN excluded.operation = 'MIN' THEN least(h.units, excluded.units) \
             ELSE excluded.units END, \
-        samples = h.samples + excluded.samples, \
-        overage = h.overage + excluded.overage, \
-        denied = h.denied + excluded.denied";
+        samples = least(h.samples::numeric + excluded.samples, 9223372036854775807)::bigint, \
+        overage = least(h.overage::numeric + excluded.overage, 9223372036854775807)::bigint, \
+        denied = least(h.denied::numeric + excluded.denied, 9223372036854775807)::bigint";
 
 /// What an hour of a counter gained.
 pub(super) type Hours = BTreeMap<(CounterKey, Timestamp), (Operation, Gain)>;
@@ -143,4 +143,26 @@ pub(super) fn fold(conn: &mut Conn, hours: &Hours) -> Result<(), StoreError> {
 /// The names of a counter beside its row's state.
 pub(super) fn sealed(key: &CounterKey, packed: &[u8]) -> Vec<u8> {
     crate::ledger::seal_row(names_of(key), packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::usage_history;
+    use super::super::testing::database;
+    use super::*;
+
+    #[test]
+    fn a_sum_beyond_all_units_is_the_largest_and_no_error() {
+        let mut conn = database();
+        let key = key_of("b1", "c1", "api_calls").unwrap();
+        let most = Gain { units: i64::MAX, samples: i64::MAX, overage: i64::MAX, denied: i64::MAX };
+        let hours = Hours::from([((key, Timestamp::from_seconds(3_600)), (Operation::Sum, most))]);
+        for _ in 0..2 {
+            fold(&mut conn, &hours).unwrap();
+        }
+        let columns =
+            (usage_history::units, usage_history::samples, usage_history::overage, usage_history::denied);
+        let kept: (i64, i64, i64, i64) = usage_history::table.select(columns).first(&mut *conn).unwrap();
+        assert_eq!(kept, (i64::MAX, i64::MAX, i64::MAX, i64::MAX));
+    }
 }

@@ -133,6 +133,10 @@ impl Steps for Writer {
         self.unheard_since.is_some_and(|since| since.elapsed() >= UNKNOWN_WAIT)
     }
 
+    fn gives_up(&mut self) -> bool {
+        self.queue.gives_up()
+    }
+
     async fn pause(&mut self) {
         std::thread::park_timeout(RETRY_WAIT);
     }

@@ -319,6 +319,36 @@ async fn connections_cut_at_any_moment_lose_nothing_and_double_nothing() {
     folder.verify();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_away_is_said_soon_and_holds_up_no_end() {
+    let folder = Folder::postgres();
+    let node = folder.open();
+    let business = business(&node).await;
+    let terms = monthly(&business, "customer_1", 10);
+    let demand = || Demand::new(Arc::clone(&terms), 0, Units::ONE);
+    let Admitted::Admitted(_, Some(open)) = node.admission.reserve(demand()).await.unwrap() else {
+        panic!("denied")
+    };
+    folder.set_away(true);
+    let admission = node.admission.clone();
+    let settled = tokio::spawn(async move { admission.settle(open, Units::ZERO).await });
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(Duration::from_millis(500), node.admission.take(demand())).await;
+        let answer = answer.expect("a call waits for a database that is away");
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    }
+    assert_ne!(node.health(), tracktags_store::Health::Ready);
+    let closed = tokio::task::spawn_blocking(move || node.close());
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("it does not end").unwrap();
+    assert!(settled.await.unwrap().is_err(), "nobody wrote it");
+    folder.set_away(false);
+    let node = folder.open();
+    let usage = node.store.usage(Arc::clone(&terms), None).await.unwrap();
+    assert_eq!(usage.metrics[0].state.value, 1, "what was not settled stays counted");
+    node.close();
+    folder.verify();
+}
+
 #[test]
 fn nodes_that_start_together_migrate_once() {
     let database = Database::empty();

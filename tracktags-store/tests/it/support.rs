@@ -106,6 +106,18 @@ impl Folder {
         }
     }
 
+    /// The PostgreSQL database is away, for new connections and for a node's; or is there again.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        let url = self.url();
+        let (server, name) = url.rsplit_once('/').unwrap();
+        let server = Sql::connect(&format!("{server}/postgres"));
+        server.run(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {}", !is_away));
+        server.run(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = '{name}' AND application_name = 'tracktags'"
+        ));
+    }
+
     pub(crate) fn options(&self) -> OpenOptions {
         OpenOptions {
             url: self.url(),
