@@ -130,6 +130,11 @@ fn a_change_at_one_node_or_by_sql_holds_on_the_next_request_at_another() {
         let answer = call(&mut clients[at], &key, &body);
         assert_eq!(answer.status, 429, "round {round}: {}", answer.text());
     }
+    // What no database keeps is no name.
+    let found = clients[0].json("GET", "/api/v1/plan_limits/%00", &cluster.business_key, None);
+    assert_eq!(found.status, 404, "{}", found.text());
+    let found = clients[0].json("GET", "/api/v1/plan_limits?plan_id=%00", &cluster.business_key, None);
+    assert!(found.status < 500, "{}", found.text());
     // A key revoked at one node is unknown at the other.
     let keys =
         clients[0].json("GET", "/api/v1/customers/customer_1/keys", &cluster.business_key, None).json();

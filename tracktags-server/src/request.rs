@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +34,18 @@ pub(crate) fn app_of(request: &HttpRequest) -> Result<Arc<App>, ApiError> {
 pub(crate) fn segment_of(request: &HttpRequest, name: &str) -> Option<String> {
     // actix has decoded all but `%` and `/`; what is left is decoded here, once. What is not UTF-8 fits no grammar.
     let raw = request.match_info().get(name)?;
-    Some(percent_decode_str(raw).decode_utf8_lossy().into_owned())
+    Some(without_nul(percent_decode_str(raw).decode_utf8_lossy()))
+}
+
+/// A NUL is in no name, and a database may take none: it stands as what cannot be read.
+fn without_nul(text: Cow<'_, str>) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text.into_owned() }
 }
 
 /// The pairs of the query, decoded.
 pub(crate) fn query_pairs(request: &HttpRequest) -> impl Iterator<Item = (String, String)> + '_ {
     url::form_urlencoded::parse(request.query_string().as_bytes())
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .map(|(name, value)| (name.into_owned(), without_nul(value)))
 }
 
 /// A value of the query by its name.

@@ -81,7 +81,7 @@ impl Lane {
         let businesses = businesses.into_iter().map(BusinessId::as_str).collect();
         let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({})", self.lock_number);
         let wanted = Wanted { begin: &begin, keys, unknown, businesses, since };
-        let Some(conn) = &self.conn else { return Err(Fault::Other(lost())) };
+        let Some(conn) = self.conn.as_deref() else { return Err(Fault::Other(lost())) };
         match timeout(ANSWER_WAIT, locked::open(conn, self.is_warm, &wanted)).await {
             Ok(opened) => opened,
             Err(_elapsed) => {
@@ -106,7 +106,7 @@ impl Lane {
         self.roll_back().await;
         self.connected().await?;
         let keys: Vec<&CounterKey> = keys_of(waiting).into_iter().collect();
-        let Some(conn) = &self.conn else { return Err(lost()) };
+        let Some(conn) = self.conn.as_deref() else { return Err(lost()) };
         SimpleAsyncConnection::batch_execute(&mut &*conn, "BEGIN").await.map_err(store_error)?;
         let free = locked::lock(conn, LOCK_FREE, &keys).await.map_err(Fault::into_store_error)?;
         let there = rows_there(conn, &keys).await.map_err(store_error)?;
@@ -130,7 +130,7 @@ impl Lane {
             let Some(row) = audit::correction_row(&self.secrets, decided.now(), one, outcome) else {
                 continue;
             };
-            let Some(conn) = &self.conn else { return Err(lost()) };
+            let Some(conn) = self.conn.as_deref() else { return Err(lost()) };
             diesel::insert_into(audit_logs::table)
                 .values(row)
                 .execute(&mut &*conn)
@@ -142,7 +142,7 @@ impl Lane {
 
     /// The second round trip.
     async fn write_and_commit(&mut self) -> Result<(), CommitFault> {
-        let Some(conn) = &self.conn else { return Err(CommitFault::RolledBack(lost())) };
+        let Some(conn) = self.conn.as_deref() else { return Err(CommitFault::RolledBack(lost())) };
         let Pending { entries, at, states } = std::mem::take(&mut self.pending);
         let names: Names<'_> = states.keys().collect();
         let packed: Vec<&[u8]> = states.values().map(Vec::as_slice).collect();
@@ -182,7 +182,7 @@ impl Lane {
 
     async fn look_for_marker(&mut self) -> Result<Option<bool>, StoreError> {
         self.connected().await?;
-        let Some(conn) = &self.conn else { return Err(lost()) };
+        let Some(conn) = self.conn.as_deref() else { return Err(lost()) };
         let mut conn = conn;
         SimpleAsyncConnection::batch_execute(&mut conn, "BEGIN").await.map_err(store_error)?;
         let key = [Bind::Number(self.lock_number)];
@@ -332,7 +332,7 @@ impl Steps for Lane {
     async fn roll_back(&mut self) {
         self.opened = None;
         self.pending = Pending::default();
-        let Some(conn) = &self.conn else { return };
+        let Some(conn) = self.conn.as_deref() else { return };
         let mut conn = conn;
         let ended = timeout(ANSWER_WAIT, SimpleAsyncConnection::batch_execute(&mut conn, "ROLLBACK")).await;
         if !matches!(ended, Ok(Ok(()))) {

@@ -6,13 +6,12 @@ use super::boots;
 use super::denied::Denied;
 use super::locked::Opened;
 use super::quarantine::{Quarantine, of_one_business};
-use super::source::{Purpose, Source};
+use super::source::{Link, Purpose, Source};
 use crate::Meters;
 use crate::admission::{Queue, Taking, Waiting};
 use crate::health::{Alert, Condition};
 use crate::holds::Holds;
 use crate::secrets::Secrets;
-use diesel_async::AsyncPgConnection;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,7 +58,7 @@ pub(super) struct Lane {
     pub(super) number: i32,
     /// Of the lane's advisory lock.
     pub(super) lock_number: i64,
-    pub(super) conn: Option<AsyncPgConnection>,
+    pub(super) conn: Option<Link>,
     /// Each statement has been prepared on this connection.
     pub(super) is_warm: bool,
     pub(super) batch: i64,

@@ -3,21 +3,24 @@
 
 use super::dialect::Conn;
 use super::error::{is_conflict, is_no_commit, store_error};
-use super::source::{Purpose, Source};
+use super::source::{End, Link, Purpose, Source};
 use super::statement::statement;
 use crate::OpenError;
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
 
-/// Work that may wait for each connection.
+/// Work that may wait for a connection.
 const WAITING_MAX: usize = 1_024;
+/// For so long after one could not be made no connection is tried.
+const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// How often a change is tried whose transaction met another.
 const TRIES_MAX: usize = 16;
 
@@ -40,7 +43,9 @@ pub(crate) struct Session {
     source: Source,
     purpose: Purpose,
     runtime: Handle,
-    conn: Option<Conn>,
+    conn: Option<(Conn, End)>,
+    /// When the database last took no connection.
+    refused_at: Option<Instant>,
 }
 
 impl Session {
@@ -49,25 +54,36 @@ impl Session {
     }
 
     pub(super) const fn for_purpose(purpose: Purpose, source: Source, runtime: Handle) -> Self {
-        Self { source, purpose, runtime, conn: None }
+        Self { source, purpose, runtime, conn: None, refused_at: None }
     }
 
-    /// The connection.
+    /// The connection. Whoever comes just after one could not be made is refused without trying.
     pub(super) fn conn(&mut self) -> Result<&mut Conn, StoreError> {
+        self.connected().map(|(conn, _)| conn)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "paces connecting; decides nothing")]
+    fn connected(&mut self) -> Result<&mut (Conn, End), StoreError> {
         let conn = match self.conn.take() {
             Some(conn) => conn,
+            None if self.refused_at.is_some_and(|at| at.elapsed() < CONNECT_AGAIN) => {
+                return Err(StoreError::Unavailable("the database was not reached a moment ago".into()));
+            }
             None => {
                 let _current = self.runtime.enter();
-                Conn::from(self.runtime.block_on(self.source.connect(self.purpose))?)
+                let made = self.runtime.block_on(self.source.connect(self.purpose));
+                self.refused_at = made.is_err().then(Instant::now);
+                let Link { conn, end } = made?;
+                (Conn::from(conn), end)
             }
         };
         Ok(self.conn.insert(conn))
     }
 
-    /// The connection by itself.
+    /// The connection by itself, and what drives it.
     #[cfg(test)]
-    pub(super) fn into_conn(mut self) -> Result<Conn, StoreError> {
-        self.conn()?;
+    pub(super) fn into_conn(mut self) -> Result<(Conn, End), StoreError> {
+        self.connected()?;
         self.conn.ok_or_else(|| StoreError::Unavailable("there is no connection".into()))
     }
 
@@ -78,10 +94,22 @@ impl Session {
         end: &str,
         work: impl FnOnce(&mut Conn, Timestamp) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let conn = self.conn()?;
+        let (runtime, work_max) = (self.runtime.clone(), self.purpose.work_max());
+        let (conn, ends) = self.connected()?;
+        let ends = ends.handle();
+        let watch = work_max.map(|longest| {
+            runtime.spawn(async move {
+                tokio::time::sleep(longest).await;
+                ends.abort();
+            })
+        });
         let result = within(conn, begin, end, work);
         // Ends what is open, or tells that the connection is no good.
-        if result.is_err() && conn.batch_execute("ROLLBACK").is_err() {
+        let is_broken = result.is_err() && conn.batch_execute("ROLLBACK").is_err();
+        if let Some(watch) = watch {
+            watch.abort();
+        }
+        if is_broken {
             self.conn = None;
         }
         result
@@ -161,10 +189,9 @@ fn within<T>(
     }
 }
 
-/// Several sessions that share work.
+/// Several sessions that share work: whichever is free does what waits.
 pub(super) struct Sessions {
-    lanes: Vec<SyncSender<Work>>,
-    next: AtomicUsize,
+    work: SyncSender<Work>,
     queue: &'static str,
 }
 
@@ -176,19 +203,20 @@ impl Sessions {
         source: &Source,
         runtime: &Handle,
     ) -> Result<Self, OpenError> {
-        let mut lanes = Vec::new();
+        let (work, waiting): (_, Receiver<Work>) = sync_channel(WAITING_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
         for place in 0..count {
             let mut session = Session::new(source.clone(), runtime.clone());
-            let (lane, work): (_, Receiver<Work>) = sync_channel(WAITING_MAX);
+            let waiting = Arc::clone(&waiting);
+            let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             // Ends by itself when the store, which holds the other end, is dropped.
             super::spawn(&format!("tracktags-{queue}-{place}"), move || {
-                while let Ok(work) = work.recv() {
+                while let Ok(work) = next() {
                     work(&mut session);
                 }
             })?;
-            lanes.push(lane);
         }
-        Ok(Self { lanes, next: AtomicUsize::new(0), queue })
+        Ok(Self { work, queue })
     }
 
     /// Runs `work` on one of them.
@@ -200,10 +228,7 @@ impl Sessions {
         let work: Work = Box::new(move |session| {
             let _gone = sender.send(work(session));
         });
-        let place =
-            self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.lanes.len()).unwrap_or_default();
-        let lane = self.lanes.get(place).ok_or(StoreError::Busy { queue: self.queue })?;
-        lane.try_send(work).map_err(|full| match full {
+        self.work.try_send(work).map_err(|full| match full {
             TrySendError::Full(_) => StoreError::Busy { queue: self.queue },
             TrySendError::Disconnected(_) => StoreError::Unavailable("the store is closed".into()),
         })?;

@@ -10,9 +10,11 @@ use diesel_async::AsyncPgConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracktags_core::error::{Cause, StoreError};
@@ -47,16 +49,58 @@ struct Patience {
     statement: u32,
     /// A transaction that does nothing: its node has stopped.
     idle: u32,
+    /// All that a session does for one who waits for it, as the node sees it: a network may swallow everything, and with it
+    /// what the server says of the others.
+    work: u32,
 }
 
 impl Purpose {
+    /// How long all that a session does for one who waits may take; `None` is for as long as it takes.
+    pub(crate) const fn work_max(self) -> Option<Duration> {
+        match self.patience().work {
+            0 => None,
+            millis => Some(Duration::from_millis(millis as u64)),
+        }
+    }
+
     const fn patience(self) -> Patience {
         match self {
-            Self::Batches => Patience { lock: 25, statement: 3_000, idle: 1_000 },
-            Self::Quarantine | Self::Queries => Patience { lock: 1_000, statement: 3_000, idle: 1_000 },
-            Self::Upkeep => Patience { lock: 1_000, statement: 30_000, idle: 10_000 },
-            Self::Books => Patience { lock: 1_000, statement: 0, idle: 60_000 },
+            Self::Batches => Patience { lock: 25, statement: 3_000, idle: 1_000, work: 0 },
+            Self::Quarantine => Patience { lock: 1_000, statement: 3_000, idle: 1_000, work: 0 },
+            Self::Queries => Patience { lock: 1_000, statement: 3_000, idle: 1_000, work: 10_000 },
+            Self::Upkeep => Patience { lock: 1_000, statement: 30_000, idle: 10_000, work: 120_000 },
+            Self::Books => Patience { lock: 1_000, statement: 0, idle: 60_000, work: 0 },
         }
+    }
+}
+
+/// A connection, and what drives it: that goes with it, whatever is under way.
+pub(crate) struct Link {
+    pub(crate) conn: AsyncPgConnection,
+    pub(crate) end: End,
+}
+
+/// Ends a connection when it goes, or when told: whoever waits for an answer is told that there is no connection.
+pub(crate) struct End(AbortHandle);
+
+impl End {
+    /// Ends it from elsewhere.
+    pub(crate) fn handle(&self) -> AbortHandle {
+        self.0.clone()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Deref for Link {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.conn
     }
 }
 
@@ -113,30 +157,30 @@ impl Source {
     }
 
     /// A connection with its session set up. Call it on the runtime that is to drive it.
-    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<AsyncPgConnection, StoreError> {
+    pub(crate) async fn connect(&self, purpose: Purpose) -> Result<Link, StoreError> {
         let connect = async {
-            let mut conn = self.connect_unset().await.map_err(StoreError::Unavailable)?;
-            diesel_async::SimpleAsyncConnection::batch_execute(&mut conn, &self.session(purpose))
+            let mut link = self.connect_unset().await.map_err(StoreError::Unavailable)?;
+            diesel_async::SimpleAsyncConnection::batch_execute(&mut link.conn, &self.session(purpose))
                 .await
                 .map_err(super::error::store_error)?;
-            Ok(conn)
+            Ok(link)
         };
         let unanswered = |_elapsed| StoreError::Unavailable("the database did not answer".into());
         tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(unanswered)?
     }
 
-    async fn connect_unset(&self) -> Result<AsyncPgConnection, Cause> {
-        let conn = match &self.tls {
+    async fn connect_unset(&self) -> Result<Link, Cause> {
+        let (client, end) = match &self.tls {
             Some(tls) => {
                 let (client, conn) = self.config.connect(tls.clone()).await?;
-                AsyncPgConnection::try_from_client_and_connection(client, conn).await?
+                (client, End(tokio::spawn(conn).abort_handle()))
             }
             None => {
                 let (client, conn) = self.config.connect(tokio_postgres::NoTls).await?;
-                AsyncPgConnection::try_from_client_and_connection(client, conn).await?
+                (client, End(tokio::spawn(conn).abort_handle()))
             }
         };
-        Ok(conn)
+        Ok(Link { conn: AsyncPgConnection::try_from(client).await?, end })
     }
 
     /// A node that stops between two statements must not hold the others, nor one that is gone: the server ends both. Its
@@ -146,7 +190,7 @@ impl Source {
             Durability::PowerLoss => "on",
             Durability::Process => "off",
         };
-        let Patience { lock, statement, idle } = purpose.patience();
+        let Patience { lock, statement, idle, .. } = purpose.patience();
         format!(
             "DO $$ BEGIN SET lc_messages = 'C'; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$; \
              SET synchronous_commit = {synchronous}; SET lock_timeout = {lock}; SET statement_timeout = {statement}; \

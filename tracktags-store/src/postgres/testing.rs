@@ -2,7 +2,7 @@
 
 use super::dialect::Conn;
 use super::sessions::Session;
-use super::source::Source;
+use super::source::{End, Source};
 use super::{Connections, Durability, migrate, tables, trail};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -16,6 +16,7 @@ mod writers_tests;
 /// A database of its own.
 pub(crate) struct Testing {
     conn: Conn,
+    _end: End,
     _connections: Connections,
     _database: server::Database,
 }
@@ -39,8 +40,8 @@ pub(crate) fn database() -> Testing {
     let database = server::Database::new();
     let connections = Connections::start().unwrap();
     let source = Source::parse(&database.url, Durability::Process).unwrap();
-    let conn = Session::new(source, connections.handle().unwrap()).into_conn().unwrap();
-    Testing { conn, _connections: connections, _database: database }
+    let (conn, end) = Session::new(source, connections.handle().unwrap()).into_conn().unwrap();
+    Testing { conn, _end: end, _connections: connections, _database: database }
 }
 
 /// All that makes a schema, in words.
