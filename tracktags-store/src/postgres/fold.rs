@@ -143,13 +143,14 @@ pub(super) fn prune(
     })
 }
 
-/// Removes folded batches of before a time, the oldest of each lane first.
+/// Removes folded batches of before a time, in the order of `seq` and up to the first that stays: what is left of a
+/// counter's entries has no gap.
 fn prune_before(conn: &mut Conn, before: Timestamp) -> Result<i64, StoreError> {
-    const PRUNE: &str = "WITH old AS (SELECT l.boot, l.lane, l.batch FROM usage_ledger AS l \
-            LEFT JOIN ledger_position AS p ON p.boot = l.boot AND p.lane = l.lane \
-            WHERE l.written_at < ? AND (p.boot IS NULL OR l.batch <= p.folded_to) \
-            ORDER BY l.written_at LIMIT ?) \
-        DELETE FROM usage_ledger AS l USING old WHERE l.boot = old.boot AND l.lane = old.lane AND l.batch = old.batch";
+    const PRUNE: &str = "WITH old AS (SELECT l.seq, l.written_at < ? AND (p.boot IS NULL OR l.batch <= p.folded_to) AS goes \
+            FROM (SELECT * FROM usage_ledger ORDER BY seq LIMIT ?) AS l \
+            LEFT JOIN ledger_position AS p ON p.boot = l.boot AND p.lane = l.lane) \
+        DELETE FROM usage_ledger WHERE seq IN (SELECT seq FROM old) \
+            AND seq < coalesce((SELECT min(seq) FROM old WHERE NOT goes), 9223372036854775807)";
     let binds = [Bind::Number(before.as_micros()), Bind::Number(PRUNE_ROWS)];
     let gone = statement::<()>(PRUNE, &binds).execute(conn).map_err(store_error)?;
     Ok(i64::try_from(gone).unwrap_or(i64::MAX))

@@ -2,6 +2,8 @@
 
 use crate::server::Database;
 use crate::support::{Folder, business, limit, terms};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -345,6 +347,77 @@ async fn a_database_that_is_away_is_said_soon_and_holds_up_no_end() {
     let node = folder.open();
     let usage = node.store.usage(Arc::clone(&terms), None).await.unwrap();
     assert_eq!(usage.metrics[0].state.value, 1, "what was not settled stays counted");
+    node.close();
+    folder.verify();
+}
+
+/// A way to a server that can be told to take everything and pass nothing on, as a broken network does.
+struct Way {
+    port: u16,
+    swallows: Arc<AtomicBool>,
+}
+
+impl Way {
+    fn to(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, swallows) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+        let (server, is_swallowing) = (server.to_owned(), Arc::clone(&swallows));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, there) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                pass_on(client.try_clone().unwrap(), there.try_clone().unwrap(), Arc::clone(&is_swallowing));
+                pass_on(there, client, Arc::clone(&is_swallowing));
+            }
+        });
+        Self { port, swallows }
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, swallows: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 16_384];
+        while let Ok(count) = from.read(&mut bytes) {
+            if count == 0 || (!swallows.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).is_err()) {
+                break;
+            }
+        }
+        // Nor does it pass on that one of them is gone.
+        while swallows.load(Ordering::SeqCst) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let _gone = to.shutdown(Shutdown::Both);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_swallows_everything_is_given_up_and_serving_goes_on_after_it() {
+    let folder = Folder::postgres();
+    let mut options = folder.options();
+    let (before, after) = options.url.split_once('@').unwrap();
+    let (server, name) = after.split_once('/').unwrap();
+    let way = Way::to(server);
+    options.url = format!("{before}@127.0.0.1:{}/{name}", way.port);
+    let node = tracktags_store::open(options).unwrap();
+    let business = business(&node).await;
+    let terms = monthly(&business, "customer_1", 1_000_000);
+    assert!(take(&node, &terms).await);
+    way.swallows.store(true, Ordering::SeqCst);
+    let longest = Duration::from_secs(20);
+    let demand = || Demand::new(Arc::clone(&terms), 0, Units::ONE);
+    let taken = tokio::time::timeout(longest, node.admission.take(demand()));
+    let read = tokio::time::timeout(longest, node.store.usage(Arc::clone(&terms), None));
+    let (taken, read) = tokio::join!(taken, read);
+    assert!(taken.expect("a call waits for ever").is_err());
+    assert!(read.expect("a read waits for ever").is_err());
+    way.swallows.store(false, Ordering::SeqCst);
+    let goes_on = async {
+        while node.admission.take(demand()).await.is_err()
+            || node.store.usage(Arc::clone(&terms), None).await.is_err()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(longest, goes_on).await.expect("serving does not go on");
     node.close();
     folder.verify();
 }
