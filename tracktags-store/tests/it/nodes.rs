@@ -335,7 +335,7 @@ async fn a_database_that_is_away_is_said_soon_and_holds_up_no_end() {
     let admission = node.admission.clone();
     let settled = tokio::spawn(async move { admission.settle(open, Units::ZERO).await });
     for _ in 0..20 {
-        let answer = tokio::time::timeout(Duration::from_millis(500), node.admission.take(demand())).await;
+        let answer = tokio::time::timeout(Duration::from_secs(2), node.admission.take(demand())).await;
         let answer = answer.expect("a call waits for a database that is away");
         assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
     }
