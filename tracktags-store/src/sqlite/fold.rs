@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tracktags_core::error::StoreError;
 use tracktags_core::time::Timestamp;
-use tracktags_core::usage::{Counter, CounterKey, CounterMap, Entry};
+use tracktags_core::usage::{CounterKey, CounterMap, Entry};
 
 /// Counters folded in one transaction: at least so many, and up to so many where a pass is late.
 const CHUNK: usize = 128;
@@ -129,8 +129,8 @@ pub(super) fn sort_passes(passes: &Receiver<Pass>) {
     }
 }
 
-fn sorted(map: UnfoldedMap) -> Sorted {
-    let mut pass: Sorted = map.into_iter().collect();
+fn sorted(pass: impl IntoIterator<Item = (CounterKey, Unfolded)>) -> Sorted {
+    let mut pass: Sorted = pass.into_iter().collect();
     pass.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
     pass
 }
@@ -307,42 +307,35 @@ impl Writer {
         let position = usage::position(&mut self.conn)?;
         let mut live = Live::new(self.limits.counters_live_max);
         let mut batch = position.folded_to;
-        let mut entries = 0_usize;
+        // Entries in all, and those that come after a pass that was cut short.
+        let (mut entries, mut later) = (0_usize, 0_usize);
         let mut tail = Tail::default();
-        let mut rest_of_pass = Tail::default();
-        let mut chains = Chains::default();
         loop {
             let rows = usage::rows_after(&mut self.conn, batch, TAIL_CHUNK)?;
             let Some(last) = rows.last() else { break };
             batch = last.batch;
             for row in &rows {
                 let at = Timestamp::from_micros(row.written_at);
+                let in_pass = position.pass.as_ref().is_some_and(|(to, _)| row.batch <= *to);
                 for entry in unpack_entries(&row.entries, at).map_err(corrupt)? {
                     entries = entries.saturating_add(1);
-                    if position.is_folded(row.batch, &entry.counter) {
-                        continue;
+                    if !position.is_folded(row.batch, &entry.counter) {
+                        tail.take_back(&entry, in_pass)?;
+                        later += usize::from(!in_pass);
                     }
-                    chains.follow(&entry)?;
-                    let in_pass = position.pass.as_ref().is_some_and(|(to, _)| row.batch <= *to);
-                    let tail = if in_pass { &mut rest_of_pass } else { &mut tail };
-                    tail.take_back(entry);
                 }
             }
         }
-        usage::check_counters(&mut self.conn, &chains.first())?;
+        usage::check_counters(&mut self.conn, &tail.first())?;
         check_folded(&mut self.conn, position.folded_to)?;
-        let rest_of_pass = rest_of_pass.pack();
-        for (key, unfolded) in &rest_of_pass {
-            live.keep(key, unfolded);
-        }
-        for (key, unfolded) in tail.pack() {
-            live.keep(&key, &unfolded);
-            live.unfolded.insert(key, unfolded);
-        }
+        let (rest_of_pass, unfolded) = tail.split();
+        rest_of_pass.iter().for_each(|(key, unfolded)| live.keep(key, unfolded));
+        unfolded.iter().for_each(|(key, unfolded)| live.keep(key, unfolded));
+        live.resume(unfolded, later);
         self.live = live;
         // A pass that was cut short is finished first: what it has written is known by its last key only.
         self.folding.stage = match &position.pass {
-            Some((to, _)) => Stage::Writing(sorted(rest_of_pass), 0, *to),
+            Some((to, _)) => Stage::Writing(rest_of_pass, 0, *to),
             None => Stage::Idle,
         };
         self.folding.folded_to = position.folded_to;
@@ -351,28 +344,6 @@ impl Writer {
         self.next_batch = batch.max(position.folded_to).max(pass_to).saturating_add(1);
         tracing::debug!(entries, next_batch = self.next_batch, "read the ledger's tail");
         Ok(())
-    }
-}
-
-/// The numbers of each counter's entries in the tail: the first and the last, without a gap between them.
-#[derive(Default)]
-struct Chains(CounterMap<(u64, u64)>);
-
-impl Chains {
-    fn follow(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        let (_, last) = self.0.entry(entry.counter.clone()).or_insert((entry.number, entry.number - 1));
-        if entry.number != *last + 1 {
-            return Err(usage::torn());
-        }
-        *last = entry.number;
-        Ok(())
-    }
-
-    /// The first ones, in the order of the counters' rows.
-    fn first(self) -> Vec<(CounterKey, u64)> {
-        let mut first: Vec<_> = self.0.into_iter().map(|(key, (first, _))| (key, first)).collect();
-        first.sort_unstable_by(|(left, _), (right, _)| usage::names_of(left).cmp(&usage::names_of(right)));
-        first
     }
 }
 
@@ -391,28 +362,66 @@ fn check_folded(conn: &mut SqliteConnection, folded_to: i64) -> Result<(), Store
     Ok(())
 }
 
-/// What the ledger holds beyond the folds, by counter: the last state, and what each hour gained.
+/// What the ledger holds beyond the folds, by counter.
 #[derive(Default)]
-struct Tail(CounterMap<(Counter, Unfolded)>);
+struct Tail {
+    counters: CounterMap<Found>,
+    scratch: Vec<u8>,
+}
+
+/// What the tail holds of one counter.
+struct Found {
+    /// The numbers of its entries: the first and the last, without a gap between them.
+    first: u64,
+    last: u64,
+    /// What belongs to a pass that was cut short.
+    rest_of_pass: Option<Unfolded>,
+    unfolded: Option<Unfolded>,
+}
 
 impl Tail {
-    /// One entry of it: recovery copies the state, it does not recompute.
-    fn take_back(&mut self, entry: Entry) {
-        let (state, unfolded) =
-            self.0.entry(entry.counter.clone()).or_insert_with(|| (entry.state, Unfolded::new()));
-        *state = entry.state;
-        unfolded.add(&entry);
+    /// One entry of it: recovery copies the state, it does not recompute. Packed at once: a map of whole counters is
+    /// ten times as large, and to make room for that takes most of a start.
+    fn take_back(&mut self, entry: &Entry, in_pass: bool) -> Result<(), StoreError> {
+        let before = entry.number.wrapping_sub(1);
+        let found = self.counters.entry(entry.counter.clone()).or_insert(Found {
+            first: entry.number,
+            last: before,
+            rest_of_pass: None,
+            unfolded: None,
+        });
+        if found.last != before {
+            return Err(usage::torn());
+        }
+        found.last = entry.number;
+        let place = if in_pass { &mut found.rest_of_pass } else { &mut found.unfolded };
+        let gained = place.get_or_insert_with(Unfolded::new);
+        self.scratch.clear();
+        pack_counter(&mut self.scratch, &entry.state);
+        gained.state = Some(self.scratch.as_slice().into());
+        gained.add(entry);
+        Ok(())
     }
 
-    /// Packs each counter's last state.
-    fn pack(self) -> UnfoldedMap {
-        let mut scratch = Vec::new();
-        let pack = |(key, (state, mut unfolded)): (CounterKey, (Counter, Unfolded))| {
-            scratch.clear();
-            pack_counter(&mut scratch, &state);
-            unfolded.state = Some(scratch.as_slice().into());
-            (key, unfolded)
-        };
-        self.0.into_iter().map(pack).collect()
+    /// Each counter's first entry, in the order of the counters' rows.
+    fn first(&self) -> Vec<(CounterKey, u64)> {
+        let mut first: Vec<_> = self.counters.iter().map(|(key, found)| (key.clone(), found.first)).collect();
+        first.sort_unstable_by(|(left, _), (right, _)| usage::names_of(left).cmp(&usage::names_of(right)));
+        first
+    }
+
+    /// The rest of the pass that was cut short, and what came after it.
+    fn split(self) -> (Sorted, UnfoldedMap) {
+        let mut rest_of_pass = Vec::new();
+        let mut later = UnfoldedMap::with_capacity_and_hasher(self.counters.len(), Default::default());
+        for (key, found) in self.counters {
+            if let Some(rest) = found.rest_of_pass {
+                rest_of_pass.push((key.clone(), rest));
+            }
+            if let Some(unfolded) = found.unfolded {
+                later.insert(key, unfolded);
+            }
+        }
+        (sorted(rest_of_pass), later)
     }
 }

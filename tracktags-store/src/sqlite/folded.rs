@@ -23,7 +23,7 @@ pub(super) trait Row {
     /// The same row with a life of its own, to know the prepared statement by.
     type Static: 'static;
     /// The statement before the rows. A failure takes the whole fold back, so SQLite need keep nothing to take back the
-    /// one statement (`OR FAIL`).
+    /// one statement (`OR FAIL`, `OR REPLACE`).
     const INTO: &'static str;
     /// The statement behind the rows: what becomes of the row that was there.
     const MERGED: &'static str;
@@ -48,10 +48,11 @@ pub(super) struct CounterRow<'a> {
 
 impl Row for CounterRow<'_> {
     type Static = CounterRow<'static>;
+    /// A table whose only index is its key, with neither triggers nor foreign keys: a row is put in the place of the one
+    /// before without a look whether there is one.
     const INTO: &'static str =
-        "INSERT OR FAIL INTO counters (business_id, customer_id, metric_name, state) VALUES ";
-    const MERGED: &'static str =
-        " ON CONFLICT (business_id, customer_id, metric_name) DO UPDATE SET state = excluded.state";
+        "INSERT OR REPLACE INTO counters (business_id, customer_id, metric_name, state) VALUES ";
+    const MERGED: &'static str = "";
 
     fn push_values<'b>(&'b self, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         push_names(out, &self.names)?;

@@ -117,6 +117,12 @@ impl Live {
         }
     }
 
+    /// Goes on with what the ledger's tail held at start, of so many entries.
+    pub(crate) fn resume(&mut self, unfolded: UnfoldedMap, entries: usize) {
+        self.unfolded = unfolded;
+        self.entries = entries;
+    }
+
     /// Drops counters that are folded and quiet while there are more than may be.
     pub(crate) fn evict(&mut self, folded: impl Iterator<Item = CounterKey>) {
         for key in folded {

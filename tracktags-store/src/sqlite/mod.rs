@@ -150,9 +150,8 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<Node, OpenError>
     };
     writer.read_back().map_err(to_open_error)?;
     note_start(&mut writer.conn, &secrets, &position, options.clock.now()).map_err(to_open_error)?;
-    let wal_bytes_max = options.limits.wal_bytes_max;
     let side =
-        side::Side::start(path, passes, Arc::clone(&condition), wal_bytes_max, Arc::clone(&wal_in_use))?;
+        side::Side::start(path, passes, Arc::clone(&condition), &options.limits, Arc::clone(&wal_in_use))?;
     let (jobs, receiver) = writer::Jobs::new(Arc::clone(&queue));
     let thread = spawn("tracktags-writer", path, move || writer.serve(&receiver))?;
     let admission = Admission::new([Arc::clone(&queue)].into(), holds);

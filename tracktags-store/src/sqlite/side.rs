@@ -2,14 +2,16 @@
 
 use super::connection;
 use super::fold::{self, Pass};
-use crate::OpenError;
 use crate::health::{Alert, Condition};
+use crate::{OpenError, StoreLimits};
+use diesel::SqliteConnection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tracktags_core::error::StoreError;
 
 /// Between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
@@ -22,21 +24,32 @@ pub(super) struct Side {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// A checkpoint; where the log is large, another one at once, of what was written during the first. What is left then is
+/// little, and the writer, which is to do it, holds up its callers for as little.
+fn checkpoint(conn: &mut SqliteConnection, large: u64) -> Result<Option<u64>, StoreError> {
+    match connection::checkpoint_passive(conn)? {
+        Some(bytes) if bytes > large => connection::checkpoint_passive(conn),
+        in_use => Ok(in_use),
+    }
+}
+
 impl Side {
     pub(super) fn start(
         path: &Path,
         passes: Receiver<Pass>,
         condition: Arc<Mutex<Condition>>,
-        wal_bytes_max: u64,
+        limits: &StoreLimits,
         wal_in_use: Arc<AtomicU64>,
     ) -> Result<Self, OpenError> {
         let (stop, stopped) = channel();
         let mut conn = connection::open_checkpointer(path)?;
+        let limits = *limits;
+        let wal_bytes_max = limits.wal_bytes_max;
         let file: PathBuf = path.to_owned();
         let checkpoints = move || {
             let mut too_large: u32 = 0;
             while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-                match connection::checkpoint_passive(&mut conn) {
+                match checkpoint(&mut conn, limits.wal_checkpoint_bytes) {
                     Ok(Some(bytes)) => wal_in_use.store(bytes, Ordering::Relaxed),
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%error, "a checkpoint failed"),

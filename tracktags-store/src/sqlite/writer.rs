@@ -155,6 +155,7 @@ impl Writer {
                 Taking::Closed => break,
             }
             self.fold_a_little();
+            self.finish_a_checkpoint();
             self.leave_a_slot();
         }
         if self.queue.is_abrupt() {
@@ -195,8 +196,15 @@ impl Writer {
         }
     }
 
-    /// Where the lock is held nearly all of the time, leaves it free for a twentieth of it: SQL writers poll for it. The
-    /// log is checkpointed then, too, if it has grown large.
+    /// Does the rest of a checkpoint of a log that has grown large, as soon as the side thread has done nearly all of it:
+    /// only between two batches is there a moment at which none of it is left, so that the log begins anew.
+    fn finish_a_checkpoint(&mut self) {
+        if self.wal_in_use.load(Ordering::Relaxed) > self.limits.wal_checkpoint_bytes {
+            self.checkpoint();
+        }
+    }
+
+    /// Where the lock is held nearly all of the time, leaves it free for a twentieth of it: SQL writers poll for it.
     fn leave_a_slot(&mut self) {
         let now = self.instant();
         let span = now.duration_since(self.slot.since);
@@ -206,9 +214,6 @@ impl Writer {
         // A poll that meets a lock held three quarters of the time still gets it within a few tries.
         if self.slot.held * 4 > span * 3 {
             std::thread::sleep(SLOT);
-        }
-        if self.wal_in_use.load(Ordering::Relaxed) > self.limits.wal_checkpoint_bytes {
-            self.checkpoint();
         }
         self.slot = Slotting::new(self.instant());
     }
