@@ -144,7 +144,8 @@ fn thirty_kills_lose_nothing_and_sell_nothing_twice() {
             app.node = app.node.restart_with(NodeOptions::default().set("STORE__FOLD_EVERY_MS", "500"));
             let in_a_fold = "SELECT pass_to IS NOT NULL FROM ledger_position";
             wait_until("a fold is under way", Duration::from_secs(10), || app.node.sql(in_a_fold) == "1");
-            std::thread::sleep(Duration::from_millis(rng.random_range(0..200)));
+            let (seen, after) = (Instant::now(), Duration::from_millis(rng.random_range(0..200)));
+            wait_until("the fold goes on", Duration::from_secs(10), || seen.elapsed() >= after);
             app.node.kill();
             in_fold += usize::from(left_behind(&app, in_a_fold));
         } else if kill % 5 == 4 {

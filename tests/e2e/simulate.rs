@@ -17,11 +17,11 @@ fn ten_thousand_runs_break_no_invariant() {
     println!("{summary:?}");
     // The runs were about something.
     let Summary { admitted, denied, stale, refused, unknown, settled_late, unheard, .. } = summary;
-    let Summary { decided_again, changes, kills, steps_back, .. } = summary;
+    let Summary { decided_again, set_aside, changes, kills, steps_back, .. } = summary;
     for seen in [admitted, denied, stale, refused, unknown, settled_late, unheard] {
         assert!(seen >= RUNS / 10, "{summary:?}");
     }
-    for seen in [decided_again, changes, kills, steps_back] {
+    for seen in [decided_again, set_aside, changes, kills, steps_back] {
         assert!(seen >= RUNS / 10, "{summary:?}");
     }
 }
@@ -58,6 +58,16 @@ fn a_time_not_read_again_after_the_lock_is_found() {
 #[test]
 fn a_version_forgotten_for_other_businesses_is_found() {
     finds(Plant::OtherBusinessesForgotten);
+}
+
+#[test]
+fn a_row_that_is_not_locked_is_found() {
+    finds(Plant::RowNotLocked);
+}
+
+#[test]
+fn counters_not_read_again_under_their_locks_are_found() {
+    finds(Plant::CountersNotReadAgain);
 }
 
 #[test]

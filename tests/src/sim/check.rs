@@ -3,6 +3,7 @@
 //! each unit lies in one window, each hold is closed once, and the ledger, the counters and the answers agree.
 
 use super::calls::{Call, State};
+use super::locks::Holder;
 use super::store::{Caps, Deed, Row};
 use super::world::World;
 use std::collections::BTreeMap;
@@ -95,8 +96,10 @@ pub(super) fn committed(world: &mut World, before: &[Counter], row: &Row) -> Res
             Deed::Take { call, taken, version, terms, key_expires_at } => {
                 let caps = Caps::of(terms).ok_or_else(|| "terms without limits".to_owned())?;
                 took(world, *call, *taken, caps)?;
-                in_time(world, *call, *taken, *key_expires_at, before)?;
-                if *version != world.store.version(&terms.account.business) {
+                let span = world.store.locks.span(Holder::Boot(row.boot));
+                let span = span.ok_or_else(|| format!("call {call} was counted without a lock"))?;
+                in_time(*call, *taken, *key_expires_at, before, span)?;
+                if !world.profile.row_locks && *version != world.store.version(&terms.account.business) {
                     return Err(format!("call {call} was decided by an old version"));
                 }
             }
@@ -118,8 +121,16 @@ fn took(world: &mut World, place: usize, taken: Taken, caps: Caps) -> Result<(),
         return Err(format!("call {place} asked for {} and took {}", call.units, taken.units));
     }
     let account = call.account;
+    let began = call.began;
     let configured = world.store.accounts[account].caps;
-    if caps != configured {
+    // Where only rows are locked, what is configured may change between the look at it and the commit: then it held
+    // after the call had begun, as is promised.
+    let held = if world.profile.row_locks {
+        world.store.held_since(account, began, caps)
+    } else {
+        caps == configured
+    };
+    if !held {
         return Err(format!("call {place} was decided by {caps:?} when {configured:?} held (R10)"));
     }
     let (of_minute, of_hour) = world.books.sell(account, taken.at, taken.units);
@@ -131,13 +142,12 @@ fn took(world: &mut World, place: usize, taken: Taken, caps: Caps) -> Result<(),
 
 /// What a take rests on held at some time while the lock was held, and so did its window.
 fn in_time(
-    world: &World,
     place: usize,
     taken: Taken,
     key_expires_at: Option<Timestamp>,
     before: &[Counter],
+    (earliest, latest): (Timestamp, Timestamp),
 ) -> Result<(), String> {
-    let (earliest, latest) = world.store.locked;
     if key_expires_at.is_some_and(|end| end <= earliest) {
         return Err(format!("call {place} was admitted when its key had expired (R13)"));
     }

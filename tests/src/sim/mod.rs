@@ -2,12 +2,14 @@
 //! ([`tracktags_core::group_commit`]), the real decision and the real table of versions, over a store, a clock, callers
 //! and faults that are models.
 //!
-//! A world has one to three nodes on one store. Nodes are futures that give way between any two steps, so whoever comes
+//! A world has one to three nodes on one store, which is locked as a whole (SQLite), or by rows of counters while
+//! configuration goes on changing (PostgreSQL). Nodes are futures that give way between any two steps, so whoever comes
 //! next is the run's choice: another node, an outside writer that changes limits, a caller, the clock, a kill. Commits
 //! succeed, fail, or stay unknown. `check` keeps books of its own and says what was broken.
 
 mod calls;
 mod check;
+mod locks;
 mod node;
 mod outsider;
 mod store;
@@ -38,6 +40,10 @@ pub enum Plant {
     OtherBusinessesForgotten,
     /// A release is booked into the window it is made in, and not into that of its take.
     ReleaseIntoNewWindow,
+    /// A counter's row is written without its lock.
+    RowNotLocked,
+    /// Where rows are locked, counters are not read again under their locks.
+    CountersNotReadAgain,
 }
 
 /// What happened in runs: shows that they were about something.
@@ -63,8 +69,10 @@ pub struct Summary {
     pub commits: u64,
     /// Commits that were not heard.
     pub unheard: u64,
-    /// Batches that were decided again under the lock.
+    /// Batches that were decided under the lock.
     pub decided_again: u64,
+    /// Operations that were set aside, since somebody held a counter's row.
+    pub set_aside: u64,
     /// Changes of configuration.
     pub changes: u64,
     /// Nodes that were killed.
@@ -88,6 +96,7 @@ impl AddAssign for Summary {
         self.commits += other.commits;
         self.unheard += other.unheard;
         self.decided_again += other.decided_again;
+        self.set_aside += other.set_aside;
         self.changes += other.changes;
         self.kills += other.kills;
         self.steps_back += other.steps_back;

@@ -1,11 +1,12 @@
 //! A node: takes what waits and does it in the real order of a batch, over the model store. What is planted, lies here.
 
 use super::calls;
-use super::store::{Deed, Holder, Row};
+use super::locks::Holder;
+use super::store::{Deed, Row};
 use super::world::World;
 use super::{Actor, Plant, Shared, give_way};
 use std::cell::RefMut;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use tracktags_core::Outcome;
@@ -47,9 +48,15 @@ impl Work for Op {
     }
 }
 
+/// A start of a node on the store as it is locked in this world.
 pub(super) fn start(world: &Shared, place: usize) -> Actor {
+    let row_locks = world.borrow().profile.row_locks;
+    if row_locks { started::<false>(world, place) } else { started::<true>(world, place) }
+}
+
+fn started<const DECIDES_AHEAD: bool>(world: &Shared, place: usize) -> Actor {
     let boot = world.borrow().nodes[place].boot;
-    let mut node = Node {
+    let mut node = Node::<DECIDES_AHEAD> {
         world: Rc::clone(world),
         place,
         boot,
@@ -74,7 +81,7 @@ pub(super) fn start(world: &Shared, place: usize) -> Actor {
     })
 }
 
-struct Node {
+struct Node<const DECIDES_AHEAD: bool> {
     world: Shared,
     place: usize,
     boot: u64,
@@ -102,7 +109,7 @@ struct Lies {
     batch: Vec<BusinessId>,
 }
 
-impl Node {
+impl<const DECIDES_AHEAD: bool> Node<DECIDES_AHEAD> {
     fn close_membership(&self) -> Vec<Op> {
         let mut world = self.world.borrow_mut();
         let post = &mut world.nodes[self.place];
@@ -121,7 +128,7 @@ impl Node {
     }
 
     const fn holder(&self) -> Holder {
-        Holder::Node(self.place)
+        Holder::Boot(self.boot)
     }
 
     fn is_planted(&self, plant: Plant) -> bool {
@@ -129,7 +136,38 @@ impl Node {
     }
 
     fn holds_lock(&self) -> bool {
-        self.world.borrow().store.lock == Some(self.holder())
+        self.world.borrow().store.locks.has(self.holder())
+    }
+
+    /// Tries to get a lock for as long as anybody would; `false`: somebody else has it.
+    async fn got(&self, mut attempt: impl FnMut(&mut World) -> bool) -> Result<bool, StoreError> {
+        for _ in 0..LOCK_TRIES {
+            let mut world = self.step("locks").await;
+            if world.fails(2) {
+                return Err(StoreError::Unavailable("the connection is gone".into()));
+            }
+            if attempt(&mut world) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Locks the counters of a batch in the order of their keys.
+    async fn lock_rows(&self, waiting: &[Op]) -> Result<(), LockFault> {
+        let rows: BTreeSet<CounterKey> = waiting.iter().flat_map(rows_of).collect();
+        for row in rows {
+            if self.is_planted(Plant::RowNotLocked) {
+                self.world.borrow_mut().lock_nothing(self.holder());
+                continue;
+            }
+            if !self.got(|world| world.try_lock_row(self.holder(), &row)).await? {
+                let is_blocked =
+                    |(place, one): (usize, &Op)| rows_of(one).any(|its| its == row).then_some(place);
+                return Err(LockFault::Blocked(waiting.iter().enumerate().filter_map(is_blocked).collect()));
+            }
+        }
+        Ok(())
     }
 
     fn deeds(waiting: &[Op], decided: &Decided) -> Vec<Deed> {
@@ -163,9 +201,14 @@ impl Node {
     }
 }
 
-impl Steps for Node {
+/// The counters that an operation needs.
+fn rows_of(one: &Op) -> impl Iterator<Item = CounterKey> {
+    one.operation.terms().limits.metrics().map(|entry| entry.counter.clone())
+}
+
+impl<const DECIDES_AHEAD: bool> Steps for Node<DECIDES_AHEAD> {
     type Work = Op;
-    const DECIDES_AHEAD: bool = true;
+    const DECIDES_AHEAD: bool = DECIDES_AHEAD;
 
     async fn clock(&mut self) -> Result<Timestamp, StoreError> {
         let clock = self.step("reads the clock").await.clock;
@@ -195,32 +238,32 @@ impl Steps for Node {
             let world = self.step("looks for others").await;
             (world.store.commits_of_others(self.place), world.nodes.len() == 1)
         };
-        if std::mem::replace(&mut self.seen, commits) == commits {
+        let moved = std::mem::replace(&mut self.seen, commits) != commits;
+        if DECIDES_AHEAD && !moved {
             return Ok(false);
         }
         self.versions.doubt();
-        if !is_alone {
+        if !is_alone && !self.is_planted(Plant::CountersNotReadAgain) {
             self.live.clear();
         }
         self.lies.read_again = self.lies.batch.clone();
         Ok(true)
     }
 
-    async fn lock(&mut self, _waiting: &[Self::Work]) -> Result<(), LockFault> {
-        for _ in 0..LOCK_TRIES {
-            let mut world = self.step("locks").await;
-            if world.fails(2) {
-                break;
-            }
-            if world.try_lock(self.holder()) {
-                return Ok(());
-            }
+    async fn lock(&mut self, waiting: &[Op]) -> Result<(), LockFault> {
+        if !DECIDES_AHEAD {
+            return self.lock_rows(waiting).await;
         }
-        Err(StoreError::Unavailable("the store is locked".into()).into())
+        match self.got(|world| world.try_lock(self.holder())).await? {
+            true => Ok(()),
+            false => Err(StoreError::Unavailable("the store is locked".into()).into()),
+        }
     }
 
-    fn set_aside(&mut self, blocked: Vec<Self::Work>) {
-        assert!(blocked.is_empty(), "one lock for all");
+    fn set_aside(&mut self, blocked: Vec<Op>) {
+        let mut world = self.world.borrow_mut();
+        world.summary.set_aside += blocked.len() as u64;
+        world.nodes[self.place].queue.extend(blocked);
     }
 
     async fn write(&mut self, waiting: &[Op], decided: &Decided) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
-//! An outside writer: takes the store's lock, holds it for a while, changes configuration, or leaves it.
+//! An outside writer: takes the store's lock, or that of a counter's row, holds it for a while, changes configuration, or
+//! leaves it.
 
-use super::store::Holder;
+use super::locks::Holder;
 use super::{Actor, Shared, give_way};
 use rand::RngExt;
 use std::rc::Rc;
@@ -10,7 +11,7 @@ pub(super) fn start(world: &Shared) -> Actor {
     Box::pin(async move {
         loop {
             give_way().await;
-            if !world.borrow().profile.changes || !world.borrow_mut().try_lock(Holder::Outsider) {
+            if !world.borrow().profile.changes || !world.borrow_mut().let_the_outsider_in() {
                 continue;
             }
             let steps = world.borrow_mut().rng.random_range(0..4);

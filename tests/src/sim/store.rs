@@ -1,5 +1,6 @@
-//! The model of a store: configuration with versions, counters, the ledger, one lock, and commits.
+//! The model of a store: configuration with versions, counters, the ledger, locks, and commits.
 
+use super::locks::Locks;
 use std::sync::Arc;
 use tracktags_core::accounts::{Account, BusinessId, CustomerId};
 use tracktags_core::limits::{Limit, Terms};
@@ -48,15 +49,6 @@ pub(super) struct Tenant {
     changes: Vec<(i64, Option<CustomerId>)>,
 }
 
-/// Who holds the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    Node(usize),
-    Outsider,
-    /// A transaction whose connection was lost.
-    Late,
-}
-
 /// What an operation did, as the books want to know it.
 #[derive(Clone)]
 pub(super) enum Deed {
@@ -85,11 +77,9 @@ pub(super) struct Store {
     commits_of: Vec<u64>,
     /// Commits that changed configuration.
     pub(super) changes: u64,
-    pub(super) lock: Option<Holder>,
-    /// A transaction of a node whose connection was lost, and which may still commit.
-    pub(super) late: Option<Row>,
-    /// The earliest and the latest that the clock said while the lock was held.
-    pub(super) locked: (Timestamp, Timestamp),
+    pub(super) locks: Locks,
+    /// Transactions of nodes whose connections were lost, and which may still commit.
+    pub(super) late: Vec<Row>,
 }
 
 fn parsed<T: std::str::FromStr>(text: &str) -> T
@@ -115,7 +105,6 @@ impl Store {
                 accounts.push(Configured { account, business, key, caps, history, terms: None });
             }
         }
-        let at = Timestamp::default();
         let (counters, rows, commits_of) = (CounterMap::default(), Vec::new(), vec![0; nodes]);
         Self {
             tenants,
@@ -125,9 +114,8 @@ impl Store {
             commits: 0,
             commits_of,
             changes: 0,
-            lock: None,
-            late: None,
-            locked: (at, at),
+            locks: Locks::default(),
+            late: Vec::new(),
         }
     }
 
@@ -215,7 +203,7 @@ impl Store {
 
     /// Whether it may appear although it is not there.
     pub(super) fn may_still_come(&self, batch: (u64, i64)) -> bool {
-        self.late.as_ref().is_some_and(|row| (row.boot, row.batch) == batch)
+        self.late.iter().any(|row| (row.boot, row.batch) == batch)
     }
 
     /// Whether these limits held for the account at some time since that change.

@@ -4,15 +4,16 @@ use super::Plant;
 use super::Summary;
 use super::calls::Call;
 use super::check::{self, Books};
+use super::locks::Holder;
 use super::node::Op;
-use super::store::{Caps, Holder, Row, Store};
+use super::store::{Caps, Row, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tracktags_core::limits::Terms;
 use tracktags_core::time::{MICROS_PER_SECOND, Timestamp};
-use tracktags_core::usage::CounterMap;
+use tracktags_core::usage::{CounterKey, CounterMap};
 
 /// A little before an hour, and so before a minute, ends: 2026-01-15T11:58:20Z.
 const BEGIN_SECONDS: i64 = 1_768_478_300;
@@ -27,6 +28,8 @@ pub(super) struct Profile {
     pub(super) kills: bool,
     pub(super) changes: bool,
     steps_back: bool,
+    /// Nodes lock the rows of counters, and what is configured may change while they do.
+    pub(super) row_locks: bool,
 }
 
 /// What a node shares with its callers.
@@ -66,6 +69,7 @@ impl World {
             kills: rng.random_bool(0.3),
             changes: rng.random_bool(0.8),
             steps_back: rng.random_bool(0.3),
+            row_locks: nodes > 1 && rng.random_bool(0.7),
         };
         let clock = Timestamp::from_seconds(BEGIN_SECONDS + rng.random_range(0..100));
         let store = Store::new(nodes, || caps(&mut rng));
@@ -120,8 +124,7 @@ impl World {
 
     fn set_clock(&mut self, clock: Timestamp) {
         self.clock = clock;
-        let (earliest, latest) = self.store.locked;
-        self.store.locked = (earliest.min(clock), latest.max(clock));
+        self.store.locks.note_clock(clock);
     }
 
     /// Time passes, sometimes just up to a window's edge.
@@ -145,11 +148,11 @@ impl World {
         }
     }
 
-    /// What may happen while a node does something else: time passes; without the lock, limits are changed.
+    /// What may happen while a node does something else: time passes; where nobody keeps others out, limits are changed.
     pub(super) fn meanwhile(&mut self) {
         match self.rng.random_range(0..40) {
             0 => self.tick(),
-            1 if self.store.lock.is_none() => self.change_configuration(),
+            1 if self.profile.row_locks || self.store.locks.is_free() => self.change_configuration(),
             _ => {}
         }
     }
@@ -173,20 +176,33 @@ impl World {
         });
     }
 
-    /// The lock, if it is free.
+    /// All of the store, if it is free.
     pub(super) fn try_lock(&mut self, holder: Holder) -> bool {
-        if self.store.lock.is_some() {
-            return false;
-        }
-        self.store.lock = Some(holder);
-        self.store.locked = (self.clock, self.clock);
-        true
+        self.store.locks.try_all(holder, self.clock)
+    }
+
+    /// A counter's row, if it is free.
+    pub(super) fn try_lock_row(&mut self, holder: Holder, row: &CounterKey) -> bool {
+        self.store.locks.try_row(holder, row, self.clock)
+    }
+
+    /// A lock by name only.
+    pub(super) fn lock_nothing(&mut self, holder: Holder) {
+        self.store.locks.pretend(holder, self.clock);
     }
 
     pub(super) fn unlock(&mut self, holder: Holder) {
-        if self.store.lock == Some(holder) {
-            self.store.lock = None;
+        self.store.locks.release(holder);
+    }
+
+    /// The outside writer's lock: of everything, or of some counter's row.
+    pub(super) fn let_the_outsider_in(&mut self) -> bool {
+        if !self.profile.row_locks {
+            return self.try_lock(Holder::Outsider);
         }
+        let place = self.rng.random_range(0..self.store.accounts.len());
+        let row = self.store.accounts[place].key.clone();
+        self.try_lock_row(Holder::Outsider, &row)
     }
 
     /// Commits a batch, and looks what that breaks.
@@ -206,40 +222,44 @@ impl World {
         self.summary.unheard += 1;
         let fate = self.rng.random_range(0..3);
         self.say(|| format!("the commit is not heard; it is {}", ["lost", "done", "late"][fate]));
+        let holder = Holder::Boot(row.boot);
         match fate {
-            0 => self.unlock(Holder::Node(node)),
+            0 => self.unlock(holder),
             1 => {
                 self.append(Some(node), row);
-                self.unlock(Holder::Node(node));
+                self.unlock(holder);
             }
-            _ => {
-                self.store.late = Some(row);
-                self.store.lock = Some(Holder::Late);
-            }
+            // Its locks stay with it.
+            _ => self.store.late.push(row),
         }
     }
 
     /// A commit that is late comes, or does not.
     pub(super) fn end_late(&mut self) {
-        let Some(row) = self.store.late.take() else { return };
+        if self.store.late.is_empty() {
+            return;
+        }
+        let row = self.store.late.remove(self.rng.random_range(0..self.store.late.len()));
+        let holder = Holder::Boot(row.boot);
         let comes = self.rng.random_bool(0.5);
         self.say(|| format!("the late commit comes: {comes}"));
         if comes {
             self.append(None, row);
         }
-        self.unlock(Holder::Late);
+        self.unlock(holder);
     }
 
     /// A node is gone, with its queue and its transaction; another start takes its place.
     pub(super) fn kill(&mut self, place: usize) {
         self.say(|| format!("node {place} is killed"));
-        self.unlock(Holder::Node(place));
+        let boot = self.nodes[place].boot;
         if self.nodes.len() == 1 {
             // The store is in its process: what it had not committed is gone with it.
-            self.store.late = None;
-            self.unlock(Holder::Late);
+            self.store.late.clear();
         }
-        let boot = self.nodes[place].boot;
+        if !self.store.late.iter().any(|row| row.boot == boot) {
+            self.unlock(Holder::Boot(boot));
+        }
         for call in self.calls.iter_mut().filter(|call| call.boot == boot) {
             call.lose();
         }
@@ -258,7 +278,7 @@ impl World {
     pub(super) fn is_at_rest(&self) -> bool {
         self.nodes.iter().all(|node| node.queue.is_empty() && !node.is_busy)
             && self.calls.iter().all(Call::is_over)
-            && self.store.lock.is_none()
+            && self.store.locks.is_free()
     }
 }
 
