@@ -47,9 +47,7 @@ impl Locks {
         if self.0.iter().any(|held| held.holder != holder && holds(held)) {
             return false;
         }
-        if !self.has(holder) {
-            self.0.push(Held { holder, rows: Some(BTreeSet::new()), span: (now, now) });
-        }
+        self.pretend(holder, now);
         for own in self.0.iter_mut().filter(|held| held.holder == holder) {
             own.span = (now, now);
             own.rows.iter_mut().for_each(|rows| rows.extend([row.clone()]));

@@ -69,7 +69,7 @@ pub struct Summary {
     pub commits: u64,
     /// Commits that were not heard.
     pub unheard: u64,
-    /// Batches that were decided under the lock.
+    /// Batches that were decided again under the lock.
     pub decided_again: u64,
     /// Operations that were set aside, since somebody held a counter's row.
     pub set_aside: u64,

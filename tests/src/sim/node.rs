@@ -221,7 +221,7 @@ impl<const DECIDES_AHEAD: bool> Steps for Node<DECIDES_AHEAD> {
 
     async fn decide(&mut self, waiting: &[Op], now: Timestamp) -> Result<Decided, StoreError> {
         drop(self.step("decides").await);
-        if self.holds_lock() {
+        if DECIDES_AHEAD && self.holds_lock() {
             self.world.borrow_mut().summary.decided_again += 1;
         }
         let takes = waiting.iter().filter(|one| matches!(one.operation, Operation::Take(_)));

@@ -43,13 +43,12 @@ impl Side {
     ) -> Result<Self, OpenError> {
         let (stop, stopped) = channel();
         let mut conn = connection::open_checkpointer(path)?;
-        let limits = *limits;
-        let wal_bytes_max = limits.wal_bytes_max;
+        let StoreLimits { wal_bytes_max, wal_checkpoint_bytes, .. } = *limits;
         let file: PathBuf = path.to_owned();
         let checkpoints = move || {
             let mut too_large: u32 = 0;
             while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout) {
-                match checkpoint(&mut conn, limits.wal_checkpoint_bytes) {
+                match checkpoint(&mut conn, wal_checkpoint_bytes) {
                     Ok(Some(bytes)) => wal_in_use.store(bytes, Ordering::Relaxed),
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%error, "a checkpoint failed"),
